@@ -1,0 +1,69 @@
+"""tinygpt: from a folder of text to a GPT of one's own.
+
+The public names are listed here and nowhere else. They are imported when first touched, so `import tinygpt`
+costs milliseconds and a program that only tokenizes never loads torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinygpt._core import Counts as Counts
+    from tinygpt._core import FormatError as FormatError
+    from tinygpt.checkpoint import Checkpoint as Checkpoint
+    from tinygpt.corpus import Corpus as Corpus
+    from tinygpt.dataset import TokenDataset as TokenDataset
+    from tinygpt.manifest import Manifest as Manifest
+    from tinygpt.model import GPT as GPT
+    from tinygpt.model import GPTConfig as GPTConfig
+    from tinygpt.tokenizer import Tokenizer as Tokenizer
+    from tinygpt.trainer import StepReport as StepReport
+    from tinygpt.trainer import TrainConfig as TrainConfig
+    from tinygpt.trainer import Trainer as Trainer
+    from tinygpt.trainer import TrainResult as TrainResult
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Checkpoint": "checkpoint",
+    "Corpus": "corpus",
+    "Counts": "_core",
+    "FormatError": "_core",
+    "GPT": "model",
+    "GPTConfig": "model",
+    "Manifest": "manifest",
+    "StepReport": "trainer",
+    "TokenDataset": "dataset",
+    "Tokenizer": "tokenizer",
+    "TrainConfig": "trainer",
+    "TrainResult": "trainer",
+    "Trainer": "trainer",
+}
+
+__all__ = [  # noqa: RUF022, PLE0604
+    "Checkpoint",
+    "Corpus",
+    "Counts",
+    "FormatError",
+    "GPT",
+    "GPTConfig",
+    "Manifest",
+    "StepReport",
+    "TokenDataset",
+    "Tokenizer",
+    "TrainConfig",
+    "TrainResult",
+    "Trainer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tinygpt' has no attribute {name!r}")
+    value = getattr(import_module(f"tinygpt.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
