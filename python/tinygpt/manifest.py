@@ -1,0 +1,271 @@
+"""What a prepared folder holds: `manifest.json`, written last and read first, and the headers of its shards."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tinygpt._core import FormatError, xxh3_file
+from tinygpt.staging import write_file
+
+HEADER_BYTES = 1024
+_MAGIC = {(20240520, 1): "uint16", (20240801, 7): "uint32"}
+_OURS = int.from_bytes(b"tGPT", "little")
+_FORMAT, _VERSION = "tinygpt-shards", 1
+_Kind = TypeVar("_Kind", "Shard", "Manifest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What the first 1,024 bytes of a shard say; a file of llm.c or modded-nanogpt leaves all but two unsaid."""
+
+    dtype: str
+    """Type of a token, "uint16" or "uint32"."""
+    n_tokens: int
+    """Tokens in the file."""
+    vocab_size: int | None = None
+    """Ids are below this."""
+    eot_id: int | None = None
+    """Id that ends each document."""
+    n_documents: int | None = None
+    """Documents that end in the file."""
+    n_bytes: int | None = None
+    """Bytes of the text before encoding."""
+    fingerprint: str | None = None
+    """First 32 hex digits of the tokenizer's fingerprint."""
+
+
+def read_header(path: str | Path) -> Header:
+    """Header of a shard of ours, of llm.c or of modded-nanogpt, found to agree with the file's size.
+
+    Raises:
+        FormatError: The file is no such shard, or it is longer or shorter than its header promises.
+        OSError: The file cannot be read.
+
+    Source: llm.c, dev/data/data_common.py, for words 0 to 2; docs/formats.md for ours.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        raw = file.read(HEADER_BYTES)
+    if len(raw) < HEADER_BYTES:
+        raise FormatError(f"{path}: {len(raw)} bytes, too short for the {HEADER_BYTES} of a shard's header")
+    words = np.frombuffer(raw, "<i4")
+    dtype = _MAGIC.get((int(words[0]), int(words[1])))
+    if dtype is None:
+        raise FormatError(
+            f"{path}: starts with {words[0]}, {words[1]}, no shard's magic and version (20240520, 1 or 20240801, 7); "
+            "for raw tokens without a header give dtype= and vocab_size="
+        )
+    n_tokens, size = int(words[2]), path.stat().st_size
+    promised = HEADER_BYTES + n_tokens * np.dtype(dtype).itemsize
+    if n_tokens < 0 or size != promised:
+        raise FormatError(
+            f"{path}: {size} bytes, but its header promises {n_tokens} tokens ({promised} bytes); "
+            "write the shards again"
+        )
+    if int(words[3]) != _OURS:
+        return Header(dtype=dtype, n_tokens=n_tokens)
+    if int(words[4]) != 1:
+        raise FormatError(f"{path}: header version {words[4]}, but this tinygpt reads 1; update it")
+    counts = np.frombuffer(raw, "<u8", count=2, offset=32)
+    return Header(
+        dtype=dtype,
+        n_tokens=n_tokens,
+        vocab_size=int(words[6]),
+        eot_id=int(words[7]) if words[7] >= 0 else None,
+        n_documents=int(counts[0]),
+        n_bytes=int(counts[1]),
+        fingerprint=raw[48:64].hex(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One shard as the manifest lists it."""
+
+    file: str
+    """File name inside the folder."""
+    tokens: int
+    """Tokens in the file."""
+    documents: int
+    """Documents that end in the file, hence entries of its `.idx`."""
+    bytes: int
+    """Bytes of text before encoding."""
+    xxh3: str
+    """xxh3-64 of the file, 16 hex digits."""
+    idx_xxh3: str
+    """xxh3-64 of its `.idx`, 16 hex digits."""
+
+    def __post_init__(self) -> None:
+        _require(self, "file", "a file name that ends in .bin, without a folder", _like(r"[^/\\\0]+\.bin"))
+        for name in ("tokens", "documents", "bytes"):
+            _require(self, name, "a whole number from 0", lambda value: _whole(value, 0))
+        for name in ("xxh3", "idx_xxh3"):
+            _require(self, name, "16 hex digits", _like("[0-9a-f]{16}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a folder of shards holds and what it was made from.
+
+    Example:
+        >>> Manifest(vocab_size=257, eot_id=256, dtype="uint16", fingerprint="0" * 64, splits={}).eot_id
+        256
+    """
+
+    vocab_size: int
+    """Every id is below this."""
+    eot_id: int | None
+    """Id that ends each document; None when there is none."""
+    dtype: str
+    """Type of a token, "uint16" or "uint32"."""
+    fingerprint: str
+    """The tokenizer's fingerprint, 64 hex digits."""
+    val_fraction: float = 0.0
+    """Share of the text that was set aside for validation."""
+    shard_tokens: int = 100_000_000
+    """Most tokens in one shard."""
+    corpus: Mapping[str, Any] | None = None
+    """Sources and cleaning rules; None when the text came from an iterable."""
+    report: Mapping[str, Any] = field(default_factory=dict)
+    """Counts of the pass over the corpus."""
+    splits: Mapping[str, tuple[Shard, ...]]
+    """Shards of each split, in order."""
+
+    def __post_init__(self) -> None:
+        _require(self, "vocab_size", "a whole number from 1 to 2147483647", lambda value: _whole(value, 1, 2**31))
+        _require(
+            self,
+            "eot_id",
+            "null or an id below vocab_size",
+            lambda value: value is None or _whole(value, 0, self.vocab_size),
+        )
+        _require(self, "dtype", "uint16 or uint32", lambda value: value in ("uint16", "uint32"))
+        _require(self, "fingerprint", "64 hex digits", _like("[0-9a-f]{64}"))
+        _require(self, "val_fraction", "a number from 0 to 1", _is_fraction)
+        _require(self, "shard_tokens", "a whole number from 1", lambda value: _whole(value, 1))
+        _require(self, "corpus", "null or an object", lambda value: value is None or isinstance(value, Mapping))
+        _require(self, "report", "an object", lambda value: isinstance(value, Mapping))
+        _require(self, "splits", "an object", lambda value: isinstance(value, Mapping))
+        if self.dtype == "uint16" and self.vocab_size > 65536:
+            raise ValueError(f"dtype must be uint32 for a vocab_size above 65536, found uint16 and {self.vocab_size}")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Manifest":
+        """The manifest of a prepared folder.
+
+        Raises:
+            FormatError: There is none, so the folder is not finished or not prepared; or a field of it is wrong.
+            OSError: It cannot be read.
+        """
+        path = Path(folder) / "manifest.json"
+        if not path.is_file():
+            found = "is no folder" if not path.parent.is_dir() else "has no manifest.json: not finished or not prepared"
+            raise FormatError(f"{path.parent} {found}; write it with `tinygpt prepare`")
+        try:
+            return cls._from_fields(json.loads(path.read_bytes()))
+        except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+            raise FormatError(f"{path}: {error}; write the shards again") from None
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `manifest.json` whole into an existing folder: last, for a folder without it is unfinished."""
+        text = json.dumps({"format": _FORMAT, "version": _VERSION, **asdict(self)}, indent=1, ensure_ascii=False)
+        write_file(Path(folder) / "manifest.json", text + "\n")
+
+    def check(self, folder: str | Path, *, split: str | None = None, verify: bool = False) -> None:
+        """Nothing, when the folder's shards are what this manifest says.
+
+        Args:
+            folder: Where the shards lie.
+            split: Look at this split only; None looks at all.
+            verify: Read every byte and compare checksums; otherwise sizes and headers only.
+
+        Raises:
+            FormatError: A file disagrees; the message names it and both numbers.
+            OSError: A file is missing or cannot be read.
+        """
+        for shards in self.splits.values() if split is None else [self.splits[split]]:
+            for shard in shards:
+                self._check_shard(Path(folder) / shard.file, shard, verify=verify)
+
+    def _check_shard(self, path: Path, shard: Shard, *, verify: bool) -> None:
+        header, index = read_header(path), path.with_suffix(".idx")
+        mine = {
+            "dtype": self.dtype,
+            "n_tokens": shard.tokens,
+            "vocab_size": self.vocab_size,
+            "eot_id": self.eot_id,
+            "n_documents": shard.documents,
+            "n_bytes": shard.bytes,
+            "fingerprint": self.fingerprint[:32],
+        }
+        for name, value in mine.items():
+            found = getattr(header, name)
+            if found != value:
+                raise FormatError(
+                    f"{path}: header says {name} {found}, but manifest.json says {value}; write the shards again"
+                )
+        size = index.stat().st_size
+        if size != 8 * shard.documents:
+            raise FormatError(
+                f"{index}: {size} bytes, but manifest.json promises {shard.documents} documents "
+                f"({8 * shard.documents} bytes); write the shards again"
+            )
+        for file, promised in [(path, shard.xxh3), (index, shard.idx_xxh3)] if verify else []:
+            checksum = xxh3_file(str(file))
+            if checksum != promised:
+                raise FormatError(f"{file}: xxh3 {checksum}, but manifest.json says {promised}; write the shards again")
+
+    @classmethod
+    def _from_fields(cls, found: Any) -> "Manifest":
+        if not isinstance(found, dict) or found.pop("format", None) != _FORMAT:
+            raise ValueError(f'format is not "{_FORMAT}"')
+        version = found.pop("version", None)
+        if version != _VERSION:
+            raise ValueError(f"version {version}, but this tinygpt reads {_VERSION}")
+        splits = found.get("splits")
+        if not isinstance(splits, dict) or not all(isinstance(shards, list) for shards in splits.values()):
+            raise ValueError(f"splits must be an object of lists of shards, found {splits!r:.80}")
+        return _build(cls, found | {"splits": {name: _shards(name, shards) for name, shards in splits.items()}})
+
+
+def _shards(split: str, found: list[Any]) -> tuple[Shard, ...]:
+    try:
+        return tuple(_build(Shard, shard) for shard in found)
+    except ValueError as error:
+        raise ValueError(f"splits.{split}: {error}") from None
+
+
+def _build(kind: type[_Kind], found: Any) -> _Kind:
+    """`kind(**found)`, naming a field that is missing or unknown."""
+    if not isinstance(found, dict):
+        raise ValueError(f"a {kind.__name__.lower()} must be an object, found {found!r:.80}")
+    known = {each.name: each for each in fields(kind)}
+    if unknown := sorted(found.keys() - known.keys()):
+        raise ValueError(f"unknown field {unknown[0]}")
+    for name, each in known.items():
+        if name not in found and each.default is MISSING and each.default_factory is MISSING:
+            raise ValueError(f"field {name} is missing")
+    return kind(**found)
+
+
+def _require(owner: object, name: str, wanted: str, holds: Callable[[Any], bool]) -> None:
+    value = getattr(owner, name)
+    if not holds(value):
+        raise ValueError(f"{name} must be {wanted}, found {value!r:.80}")
+
+
+def _whole(value: object, low: int, high: int = 2**64) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value < high
+
+
+def _is_fraction(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _like(pattern: str) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
