@@ -121,9 +121,9 @@ def test_given_holds_what_the_user_said_and_nothing_else() -> None:
 
 
 def test_positional_switch_and_list() -> None:
-    options = read("a", "b", "--no-quiet", "--clean", "x,y", "z", "--lr", "-1")
+    options = read("a", "b", "--no-quiet", "--clean", "x,y", "z", "--lr", "-1", "--betas", "1,2")
     assert options.build(Files) == Files(paths=("a", "b"), quiet=False)
-    assert options.build(Train) == Train(clean=("x", "y", "z"), learning_rate=-1.0)
+    assert options.build(Train) == Train(clean=("x,y", "z"), learning_rate=-1.0, betas=(1.0, 2.0))
 
 
 MISTAKES = {

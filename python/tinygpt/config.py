@@ -94,7 +94,7 @@ def read(
     """The options that a command line and its `--config` file give: fields of all `groups` as one flat set of flags.
 
     Precedence: the field's default, then `defaults`, then the file, then the flag. `-` and `_` are the same. Values
-    of a tuple stand side by side or with commas between. `--help` prints and raises SystemExit(0).
+    of a tuple stand side by side, numbers also with commas between. `--help` prints and raises SystemExit(0).
 
     Args:
         argv: The words after the verb.
@@ -201,7 +201,9 @@ def _flag_value(knob: _Knob, flag: str, texts: list[str], *, negated: bool) -> A
         return convert(texts[0], knob.hint, flag) if texts else not negated
     if not texts:
         raise ValueError(f"{flag} needs a value: {wanted(knob.hint)}")
-    return convert([part for text in texts for part in text.split(",")] if knob.many else texts[0], knob.hint, flag)
+    if knob.many and typing.get_args(knob.hint)[0] is not str:  # text may hold commas of its own
+        texts = [part for text in texts for part in text.split(",")]
+    return convert(texts if knob.many else texts[0], knob.hint, flag)
 
 
 def _is_flag(word: str) -> bool:
