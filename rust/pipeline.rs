@@ -1,0 +1,568 @@
+//! The two passes over a corpus: count its pieces, encode it to shards.
+//!
+//! One thread reads blocks, a pool works on them, and the calling thread takes the results in the order of the text. The
+//! blocks go round: a reader may only fill a block that has come back, so what is in flight is bounded whatever the
+//! speeds of the three.
+
+use crate::clean::clean;
+use crate::count::{Counts, special_finder};
+use crate::encode::{Cache, Encoder};
+use crate::error::{Error, Result};
+use crate::job::Job;
+use crate::pretokenize::Pattern;
+use crate::shard::{MAX_SHARD_TOKENS, ShardFacts, ShardKind, ShardWriter, TokenType};
+use crate::sources::{Block, Part, Side, Source};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
+
+/// How raw bytes become text.
+#[derive(Clone)]
+pub struct Cleaning {
+    /// Rules, applied in order.
+    pub rules: Vec<fn(&str, bool) -> Cow<'_, str>>,
+    /// Whether bytes that are not UTF-8 are an error; else each sequence becomes U+FFFD and is counted.
+    pub strict: bool,
+    /// Names of the files, for messages.
+    pub names: Vec<PathBuf>,
+}
+
+/// What a pass over a corpus saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Documents that ended.
+    pub documents: u64,
+    /// Bytes of them as they were read.
+    pub bytes_read: u64,
+    /// Bytes of them after cleaning.
+    pub bytes_used: u64,
+    /// Sequences that were not UTF-8 and became U+FFFD.
+    pub invalid_sequences: u64,
+}
+
+impl Report {
+    /// Adds what another pass or thread saw.
+    pub fn add(&mut self, other: Report) {
+        self.documents += other.documents;
+        self.bytes_read += other.bytes_read;
+        self.bytes_used += other.bytes_used;
+        self.invalid_sequences += other.invalid_sequences;
+    }
+}
+
+impl Cleaning {
+    /// Text as it is, damaged sequences replaced.
+    #[must_use]
+    pub fn none() -> Self {
+        Cleaning { rules: Vec::new(), strict: false, names: Vec::new() }
+    }
+
+    /// Calls `each` with the clean text of every part of a block.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are not UTF-8, if those are an error; or what `each` returns.
+    pub fn for_each_part(&self, block: &Block, mut each: impl FnMut(&str, &Part) -> Result<()>) -> Result<Report> {
+        let mut report = Report::default();
+        let mut from = 0;
+        for part in &block.parts {
+            let raw = &block.text[from..part.end];
+            from = part.end;
+            let text = String::from_utf8_lossy(raw);
+            if let Cow::Owned(_) = text {
+                self.check(raw, part)?;
+                report.invalid_sequences += raw.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).count() as u64;
+            }
+            let clean = clean(&self.rules, &text, part.starts);
+            report.documents += u64::from(part.ends);
+            report.bytes_read += raw.len() as u64;
+            report.bytes_used += clean.len() as u64;
+            each(&clean, part)?;
+        }
+        Ok(report)
+    }
+
+    fn check(&self, raw: &[u8], part: &Part) -> Result<()> {
+        if !self.strict {
+            return Ok(());
+        }
+        let at = std::str::from_utf8(raw).map_or_else(|e| e.valid_up_to(), str::len);
+        let name = self.names.get(part.file).map_or_else(|| format!("text {}", part.file), |path| path.display().to_string());
+        let (byte, offset) = (raw[at], part.offset + at as u64);
+        let message = format!("{name}: byte 0x{byte:02x} at offset {offset} is not UTF-8; convert the file, or let such bytes be replaced");
+        Err(Error::Invalid(message))
+    }
+}
+
+/// Blocks in flight for each thread: one being worked on, one waiting, and room for unequal speeds.
+const BLOCKS_PER_THREAD: usize = 3;
+
+/// Runs `work` over every block on the job's threads, each with a state of its own, and `consume` on this thread over
+/// the results in order. Returns the states.
+fn run<S: Send, T: Send>(
+    source: &mut dyn Source,
+    job: &mut Job,
+    new_state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, &Block) -> Result<T> + Sync,
+    mut consume: impl FnMut(T) -> Result<()>,
+) -> Result<Vec<S>> {
+    let threads = job.threads();
+    let pool = job.pool()?;
+    let stop = AtomicBool::new(false);
+    let states = Mutex::new(Vec::new());
+    let (free_in, free_out) = mpsc::channel::<Block>();
+    let (todo_in, todo_out) = mpsc::channel::<Result<(u64, Block)>>();
+    let todo_out = Mutex::new(todo_out);
+    let (done_in, done_out) = mpsc::channel();
+    for _ in 0..threads * BLOCKS_PER_THREAD {
+        // The receiver is alive: it is moved to the reader below.
+        let _ = free_in.send(Block::default());
+    }
+    let worker = |done: mpsc::Sender<_>| {
+        let _guard = StopOnPanic(&stop);
+        let mut state = new_state();
+        loop {
+            let next = todo_out.lock().map_err(drop).and_then(|todo| todo.recv().map_err(drop));
+            let Ok(next) = next else { break };
+            let result = next.and_then(|(number, block)| work(&mut state, &block).map(|result| (number, block, result)));
+            if done.send(result).is_err() || stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        if let Ok(mut states) = states.lock() {
+            states.push(state);
+        }
+    };
+    let result = std::thread::scope(|threads_of_call| {
+        threads_of_call.spawn(|| {
+            let _guard = StopOnPanic(&stop);
+            read(source, free_out, todo_in);
+        });
+        pool.in_place_scope(|scope| {
+            for _ in 0..threads {
+                let done = done_in.clone();
+                scope.spawn(|_| worker(done));
+            }
+            drop(done_in);
+            let result = take_in_order(&done_out, &free_in, job, &stop, &mut consume);
+            // Whatever happened, nobody waits for this thread any longer.
+            stop.store(true, Ordering::Relaxed);
+            drop((done_out, free_in));
+            result
+        })
+    });
+    result?;
+    Ok(states.into_inner().unwrap_or_default())
+}
+
+/// The reader: fills blocks that have come back until the source or the wish for more ends.
+// The channels end with it, which the others wait for, so they are its own.
+#[allow(clippy::needless_pass_by_value)]
+fn read(source: &mut dyn Source, free: mpsc::Receiver<Block>, todo: mpsc::Sender<Result<(u64, Block)>>) {
+    for number in 0.. {
+        let Ok(mut block) = free.recv() else { return };
+        let filled = source.fill(&mut block);
+        let last = !matches!(filled, Ok(true));
+        if let Some(next) = filled.map(|more| more.then_some((number, block))).transpose()
+            && todo.send(next).is_err()
+        {
+            return;
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+/// The writer: takes results in order, hands blocks back, keeps the caller informed.
+fn take_in_order<T>(
+    done: &mpsc::Receiver<Result<(u64, Block, T)>>,
+    free: &mpsc::Sender<Block>,
+    job: &mut Job,
+    stop: &AtomicBool,
+    consume: &mut impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    let mut waiting = BTreeMap::new();
+    let mut next = 0;
+    loop {
+        match done.recv_timeout(Duration::from_millis(50)) {
+            Ok(result) => {
+                let (number, block, result) = result?;
+                waiting.insert(number, (block, result));
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => return job.tick(),
+            Err(mpsc::RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => return Ok(()),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        while let Some((block, result)) = waiting.remove(&next) {
+            next += 1;
+            job.add_bytes(block.consumed);
+            consume(result)?;
+            // A reader that has finished needs no blocks.
+            let _ = free.send(block);
+        }
+        job.tick()?;
+    }
+}
+
+/// Tells the other threads when one panics, so that none waits for it; the panic itself goes to the caller.
+struct StopOnPanic<'a>(&'a AtomicBool);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Counts the pieces of a corpus; what `specials` names is cut out of the text first.
+///
+/// # Errors
+///
+/// A file cannot be read or is not text, a special name holds white space, or the job was cancelled.
+pub fn count(
+    source: &mut dyn Source,
+    pattern: Pattern,
+    specials: &[String],
+    cleaning: &Cleaning,
+    job: &mut Job,
+) -> Result<(Counts, Report)> {
+    // Text is cut before white space, so a name that holds some could be cut in two.
+    if let Some(name) = specials.iter().find(|name| name.contains(char::is_whitespace)) {
+        return Err(Error::Invalid(format!("the special token {name:?} holds white space, which no special token may")));
+    }
+    let finder = special_finder(specials)?;
+    let work = |(counts, report): &mut (Counts, Report), block: &Block| {
+        report.add(cleaning.for_each_part(block, |text, _| counts.add_text(text, pattern, finder.as_ref()))?);
+        Ok(())
+    };
+    let states = run(source, job, Default::default, work, Ok)?;
+    let (mut counts, mut report) = (Counts::new(), Report::default());
+    for (part, part_report) in states {
+        counts.merge(part)?;
+        report.add(part_report);
+        job.tick()?;
+    }
+    Ok((counts, report))
+}
+
+/// Encodes a corpus to shards, each document ended by the end-of-text id.
+///
+/// # Errors
+///
+/// A file cannot be read or is not text, the disk refuses, or the job was cancelled.
+pub fn encode(source: &mut dyn Source, encoder: &Encoder, cleaning: &Cleaning, shards: &mut Shards, job: &mut Job) -> Result<Report> {
+    let token_type = shards.kind.token_type;
+    let work = |(cache, ids): &mut (Cache, Vec<u32>), block: &Block| {
+        let (mut tokens, mut parts) = (Vec::new(), Vec::with_capacity(block.parts.len()));
+        let report = cleaning.for_each_part(block, |text, part| {
+            ids.clear();
+            encoder.encode(text, cache, ids);
+            token_type.write(ids, &mut tokens);
+            parts.push(EncodedPart { end: tokens.len(), text_bytes: text.len() as u64, side: part.side, ends: part.ends });
+            Ok(())
+        })?;
+        Ok((tokens, parts, report))
+    };
+    let mut report = Report::default();
+    run(source, job, Default::default, work, |(tokens, parts, part_report): (Vec<u8>, Vec<EncodedPart>, Report)| {
+        report.add(part_report);
+        let mut from = 0;
+        for part in parts {
+            shards.write(&tokens[from..part.end], &part)?;
+            from = part.end;
+        }
+        Ok(())
+    })?;
+    Ok(report)
+}
+
+/// A part of a document as tokens; `end` is where it ends in the block's.
+struct EncodedPart {
+    end: usize,
+    text_bytes: u64,
+    side: Side,
+    ends: bool,
+}
+
+/// The shards of a folder, train and val, being written.
+#[derive(Debug)]
+pub struct Shards {
+    folder: PathBuf,
+    kind: ShardKind,
+    shard_tokens: u64,
+    val_fraction: f64,
+    eot: Vec<u8>,
+    /// Bytes of text of each id.
+    lengths: Vec<u32>,
+    splits: [Split; 2],
+    /// Tokens of the open document, so that one without text leaves no trace.
+    document_tokens: u64,
+}
+
+#[derive(Debug, Default)]
+struct Split {
+    finished: Vec<ShardFacts>,
+    open: Option<ShardWriter>,
+}
+
+/// At most so many tokens are moved to an empty validation split.
+const MAX_MOVED_TOKENS: u64 = 1 << 22;
+
+impl Shards {
+    /// Starts writing to `folder`, which exists and holds no shards.
+    ///
+    /// # Errors
+    ///
+    /// `shard_tokens` or `val_fraction` out of range.
+    pub fn new(folder: &Path, encoder: &Encoder, eot_id: Option<u32>, shard_tokens: u64, val_fraction: f64) -> Result<Shards> {
+        if !(1..=MAX_SHARD_TOKENS).contains(&shard_tokens) {
+            return Err(Error::Invalid(format!("shard_tokens must be from 1 to {MAX_SHARD_TOKENS}, got {shard_tokens}")));
+        }
+        if !(0.0..1.0).contains(&val_fraction) {
+            return Err(Error::Invalid(format!("val_fraction must be at least 0 and below 1, got {val_fraction}")));
+        }
+        let vocab = encoder.vocab();
+        let token_type = TokenType::for_vocab(vocab.len());
+        // An id is at most 2^24, and a token shorter than 4 GiB.
+        let kind = ShardKind { token_type, vocab_size: vocab.len() as u32, eot_id, fingerprint: vocab.fingerprint() };
+        let mut eot = Vec::new();
+        token_type.write(eot_id.as_slice(), &mut eot);
+        let lengths = vocab.tokens().iter().map(|token| token.len() as u32).collect();
+        let splits = [Split::default(), Split::default()];
+        Ok(Shards { folder: folder.to_path_buf(), kind, shard_tokens, val_fraction, eot, lengths, splits, document_tokens: 0 })
+    }
+
+    /// Width of the tokens.
+    #[must_use]
+    pub fn token_type(&self) -> TokenType {
+        self.kind.token_type
+    }
+
+    fn write(&mut self, tokens: &[u8], part: &EncodedPart) -> Result<()> {
+        self.append(part.side, tokens, Some(part.text_bytes))?;
+        self.document_tokens += tokens.len() as u64;
+        if part.ends && std::mem::take(&mut self.document_tokens) > 0 {
+            let eot = std::mem::take(&mut self.eot);
+            self.append(part.side, &eot, Some(0))?;
+            self.eot = eot;
+            self.end_document(part.side);
+        }
+        Ok(())
+    }
+
+    fn end_document(&mut self, side: Side) {
+        if let Some(shard) = &mut self.splits[side as usize].open {
+            shard.end_document();
+        }
+    }
+
+    /// Appends tokens, over as many shards as they take. `text_bytes` is what they stand for, where that is known.
+    fn append(&mut self, side: Side, tokens: &[u8], text_bytes: Option<u64>) -> Result<()> {
+        let width = self.kind.token_type.width();
+        let mut rest = tokens;
+        while !rest.is_empty() {
+            if self.splits[side as usize].open.as_ref().is_some_and(|shard| shard.tokens() == self.shard_tokens) {
+                self.finish_shard(side)?;
+            }
+            let shard = match self.splits[side as usize].open.take() {
+                Some(shard) => shard,
+                None => ShardWriter::create(&self.folder.join(self.name(side)), self.kind)?,
+            };
+            let room = usize::try_from(self.shard_tokens - shard.tokens()).map_or(usize::MAX, |n| n.saturating_mul(width));
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            let known = text_bytes.filter(|_| now.len() == tokens.len());
+            let shard = self.splits[side as usize].open.insert(shard);
+            shard.write(now, known.unwrap_or_else(|| text_bytes_of(now, width, &self.lengths)))?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn name(&self, side: Side) -> String {
+        let split = match side {
+            Side::Train => "train",
+            Side::Val => "val",
+        };
+        format!("{split}_{:06}.bin", self.splits[side as usize].finished.len())
+    }
+
+    fn finish_shard(&mut self, side: Side) -> Result<()> {
+        let split = &mut self.splits[side as usize];
+        if let Some(shard) = split.open.take() {
+            split.finished.push(shard.finish()?);
+        }
+        Ok(())
+    }
+
+    /// Finishes the last shards and returns the facts of train and val. If nothing fell to val, the end of the last
+    /// train shard becomes val: from a document's start where one lies near, else from the very token.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses.
+    pub fn finish(mut self) -> Result<[Vec<ShardFacts>; 2]> {
+        let val_is_empty = self.splits[1].open.is_none() && self.splits[1].finished.is_empty();
+        if val_is_empty && self.val_fraction > 0.0 {
+            self.move_end_to_val()?;
+        }
+        self.finish_shard(Side::Train)?;
+        self.finish_shard(Side::Val)?;
+        Ok(self.splits.map(|split| split.finished))
+    }
+
+    fn move_end_to_val(&mut self) -> Result<()> {
+        let before: u64 = self.splits[0].finished.iter().map(|shard| shard.tokens).sum();
+        let Some(shard) = self.splits[0].open.as_mut().filter(|shard| shard.tokens() > 1) else { return Ok(()) };
+        let wished = (((before + shard.tokens()) as f64 * self.val_fraction).ceil() as u64).min(MAX_MOVED_TOKENS);
+        let at = shard.tokens().saturating_sub(wished).max(1);
+        // A whole document, if it is not more than twice what was wished.
+        let start = shard.ends().iter().rev().find(|end| **end <= at);
+        let keep = start.copied().filter(|end| *end > 0 && shard.tokens() - end <= 2 * wished).unwrap_or(at);
+        let (width, lengths) = (self.kind.token_type.width(), &self.lengths);
+        let (tail, ends) = shard.split_off(keep, |tokens| text_bytes_of(tokens, width, lengths))?;
+        if shard.ends().last() != Some(&keep) {
+            shard.end_document();
+        }
+        let mut from = 0;
+        for end in ends {
+            let to = end as usize * width;
+            self.append(Side::Val, &tail[from..to], None)?;
+            self.end_document(Side::Val);
+            from = to;
+        }
+        self.append(Side::Val, &tail[from..], None)
+    }
+}
+
+/// Bytes of text that a run of tokens on disk stands for.
+fn text_bytes_of(tokens: &[u8], width: usize, lengths: &[u32]) -> u64 {
+    let id = |token: &[u8]| token.iter().rev().fold(0usize, |id, byte| id << 8 | usize::from(*byte));
+    tokens.chunks(width).map(|token| u64::from(lengths[id(token)])).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::{Texts, tests::documents};
+    use crate::vocab::Vocab;
+    use proptest::prelude::*;
+
+    fn encoder() -> Encoder {
+        Encoder::new(Vocab::trained(Pattern::Gpt2, &[(97, 98), (32, 97)], &["<|endoftext|>".into()]).unwrap())
+    }
+
+    /// Encodes texts and returns every file's bytes by name, in order.
+    fn shards(texts: &[&str], threads: usize, block_bytes: usize, shard_tokens: u64, val_fraction: f64) -> Vec<(String, Vec<u8>)> {
+        let folder = tempfile::tempdir().unwrap();
+        let encoder = encoder();
+        let mut shards = Shards::new(folder.path(), &encoder, Some(258), shard_tokens, val_fraction).unwrap();
+        let mut source = Texts::new(texts, Pattern::Gpt2, Some(val_fraction), block_bytes);
+        let mut proceed = |_| true;
+        let mut job = Job::new(Some(threads), &mut proceed).unwrap();
+        encode(&mut source, &encoder, &Cleaning::none(), &mut shards, &mut job).unwrap();
+        shards.finish().unwrap();
+        let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap()))
+            .collect();
+        files.sort();
+        files
+    }
+
+    /// All tokens of a split, joined over its shards.
+    fn tokens(files: &[(String, Vec<u8>)], split: &str) -> Vec<u32> {
+        let bins = files.iter().filter(|(name, _)| name.starts_with(split) && !name.ends_with("idx"));
+        bins.flat_map(|(_, bytes)| bytes[1024..].chunks(2).map(|t| u32::from(u16::from_le_bytes([t[0], t[1]])))).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn shards_do_not_depend_on_threads_and_blocks(
+            texts in prop::collection::vec("(ab| a|\n|é){0,60}", 0..12),
+            threads in 1usize..4,
+            block_bytes in prop::sample::select(vec![1usize, 7, 4096]),
+            shard_tokens in prop::sample::select(vec![1u64, 10, 1000]),
+        ) {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let one = shards(&texts, 1, 1 << 20, shard_tokens, 0.2);
+            prop_assert!(one == shards(&texts, threads, block_bytes, shard_tokens, 0.2));
+            let whole = shards(&texts, 1, 1 << 20, 1_000_000, 0.2);
+            prop_assert_eq!(tokens(&one, "val").len() + tokens(&one, "train").len(), tokens(&whole, "val").len() + tokens(&whole, "train").len());
+        }
+
+        #[test]
+        fn shards_hold_the_encoded_documents(texts in prop::collection::vec("(ab| a|\n|é){0,60}", 0..12)) {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let encoder = encoder();
+            let mut expected = Vec::new();
+            for (side, text) in documents(Texts::new(&texts, Pattern::Gpt2, Some(0.0), 100)) {
+                prop_assert_eq!(side, Side::Train);
+                let before = expected.len();
+                encoder.encode(&text, &mut Cache::default(), &mut expected);
+                if expected.len() > before {
+                    expected.push(258);
+                }
+            }
+            prop_assert_eq!(tokens(&shards(&texts, 2, 50, 1000, 0.0), "train"), expected);
+        }
+    }
+
+    #[test]
+    fn an_empty_val_takes_the_end_of_train() {
+        let text = "ab ".repeat(500);
+        let files = shards(&[&text], 1, 1 << 20, 10_000, 0.1);
+        let names: Vec<&str> = files.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["train_000000.bin", "train_000000.idx", "val_000000.bin", "val_000000.idx"]);
+        assert_eq!((tokens(&files, "train").len(), tokens(&files, "val").len()), (900, 101));
+        assert_eq!(files[1].1, 900u64.to_le_bytes());
+        assert_eq!(files[3].1, 101u64.to_le_bytes());
+    }
+
+    #[test]
+    fn a_panic_in_a_worker_reaches_the_caller_and_nobody_waits() {
+        let texts = vec!["a"; 100];
+        let mut source = Texts::new(&texts, Pattern::Gpt2, None, 1);
+        let mut proceed = |_| true;
+        let mut job = Job::new(Some(2), &mut proceed).unwrap();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            run(&mut source, &mut job, || (), |(), _| -> Result<()> { panic!("on purpose") }, Ok)
+        }));
+        assert!(panicked.is_err());
+    }
+
+    #[test]
+    fn a_cancelled_job_ends_a_pass() {
+        let texts = vec!["a b c"; 1000];
+        let mut source = Texts::new(&texts, Pattern::Gpt2, None, 10);
+        let mut ticks = 0;
+        let mut refuse = |_| {
+            ticks += 1;
+            ticks < 3
+        };
+        let mut job = Job::new(Some(2), &mut refuse).unwrap();
+        let result = count(&mut source, Pattern::Gpt2, &[], &Cleaning::none(), &mut job);
+        assert!(matches!(result, Err(Error::Cancelled)));
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_counted_or_refused_by_place() {
+        let block = Block {
+            text: b"ab\xffcd\xff\xff".to_vec(),
+            parts: vec![Part { end: 7, side: Side::Train, starts: true, ends: true, file: 0, offset: 100 }],
+            consumed: 7,
+        };
+        let report = Cleaning::none().for_each_part(&block, |_, _| Ok(())).unwrap();
+        assert_eq!(report, Report { documents: 1, bytes_read: 7, bytes_used: 13, invalid_sequences: 3 });
+        let strict = Cleaning { strict: true, names: vec!["a.txt".into()], ..Cleaning::none() };
+        let error = strict.for_each_part(&block, |_, _| Ok(())).unwrap_err().to_string();
+        assert_eq!(error, "a.txt: byte 0xff at offset 102 is not UTF-8; convert the file, or let such bytes be replaced");
+    }
+}

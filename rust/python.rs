@@ -1,0 +1,554 @@
+//! The border to Python: converts, releases the GIL, maps errors; no algorithm.
+//!
+//! Across it go strings, bytes, integers, lists of them and flat little-endian buffers that numpy views. Long calls let
+//! other Python threads run, report progress and answer Ctrl-C a few times a second.
+
+// Arguments come by value from Python, and what they are and raise stands in `_core.pyi`, where Python's readers look.
+#![allow(clippy::needless_pass_by_value, missing_docs)]
+
+use crate::clean::{RULES, rules};
+use crate::error::Error;
+use crate::sources::{Block, Documents, Source, TextFile, TextFiles, Texts, list_files};
+use crate::{Cache, Cleaning, Encoder, Job, Pattern, Report, ShardFacts, Shards, Vocab, count, encode, hash_file, learn};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+pyo3::create_exception!(tinygpt, FormatError, PyValueError, "A file is damaged, or is not what it should be.");
+
+/// Bytes that a thread is given at once.
+const BLOCK_BYTES: usize = 1 << 20;
+/// Time between two looks at what Python wants.
+const TICK: Duration = Duration::from_millis(100);
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> PyErr {
+        match error {
+            // The number and the name make Python choose FileNotFoundError and its like.
+            Error::Io { path, source } => match source.raw_os_error() {
+                Some(number) => {
+                    let said = source.to_string();
+                    let reason = said.split(" (os error").next().unwrap_or_default().to_string();
+                    PyOSError::new_err((number, reason, path))
+                }
+                None => PyOSError::new_err(format!("{}: {source}", path.display())),
+            },
+            Error::Format(message) => FormatError::new_err(message),
+            Error::Invalid(message) => PyValueError::new_err(message),
+            Error::Cancelled => PyKeyboardInterrupt::new_err(()),
+        }
+    }
+}
+
+/// Runs without the GIL; a panic, which only a fault of ours can cause, becomes a `RuntimeError`.
+fn call<T: Send>(py: Python<'_>, work: impl Send + FnOnce() -> Result<T, Error>) -> PyResult<T> {
+    let result = py.detach(|| catch_unwind(AssertUnwindSafe(work)));
+    let panicked = |_| PyRuntimeError::new_err("internal error in tinygpt; please report it with the message above");
+    Ok(result.map_err(panicked)??)
+}
+
+/// As [`call`], with a job that reports to `progress` and asks Python for signals.
+fn call_with_job<T: Send>(
+    py: Python<'_>,
+    threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+    work: impl Send + FnOnce(&mut Job) -> Result<T, Error>,
+) -> PyResult<T> {
+    let mut raised = None;
+    let result = call(py, || {
+        let mut last = Instant::now();
+        let mut tick = |bytes| {
+            if last.elapsed() < TICK {
+                return true;
+            }
+            last = Instant::now();
+            let report = |py: Python<'_>| progress.as_ref().map_or(Ok(()), |call| call.call1(py, (bytes,)).map(drop));
+            raised = Python::attach(|py| py.check_signals().and_then(|()| report(py))).err();
+            raised.is_none()
+        };
+        work(&mut Job::new(threads, &mut tick)?)
+    });
+    match raised {
+        Some(error) => Err(error),
+        None => result,
+    }
+}
+
+fn pattern_of(name: &str) -> PyResult<Pattern> {
+    Pattern::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = Pattern::NAMES.iter().map(|(known, _)| *known).collect();
+        PyValueError::new_err(format!("unknown pattern {name:?}; the patterns are {}", known.join(", ")))
+    })
+}
+
+/// UTF-8 of Python strings, without a copy.
+fn texts_of<'a>(texts: &'a [Bound<'_, PyString>]) -> PyResult<Vec<&'a str>> {
+    let text = |(i, text): (usize, &'a Bound<'_, PyString>)| text.to_str().map_err(|_| surrogate(text, &format!("texts[{i}]")));
+    texts.iter().enumerate().map(text).collect()
+}
+
+fn text_of<'a>(text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
+    text.to_str().map_err(|_| surrogate(text, "text"))
+}
+
+fn surrogate(text: &Bound<'_, PyString>, name: &str) -> PyErr {
+    let found = text.call_method0("__iter__").and_then(|characters| {
+        for (i, character) in characters.try_iter()?.enumerate() {
+            if character?.cast::<PyString>()?.to_str().is_err() {
+                return Ok(i);
+            }
+        }
+        Ok(0)
+    });
+    PyValueError::new_err(format!("{name} holds a lone surrogate at character {}, which no UTF-8 text can", found.unwrap_or(0)))
+}
+
+fn report_of(py: Python<'_>, report: Report) -> PyResult<Bound<'_, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("documents", report.documents)?;
+    dict.set_item("bytes_read", report.bytes_read)?;
+    dict.set_item("bytes_used", report.bytes_used)?;
+    dict.set_item("invalid_sequences", report.invalid_sequences)?;
+    Ok(dict)
+}
+
+/// Text files: which, what a document is in them, how they are cleaned.
+#[pyclass(frozen, module = "tinygpt._core")]
+struct Files {
+    files: Vec<TextFile>,
+    documents: Documents,
+    cleaning: Cleaning,
+}
+
+impl Files {
+    fn source(&self, pattern: Pattern, val_fraction: Option<f64>, block_bytes: usize) -> TextFiles {
+        TextFiles::new(self.files.clone(), self.documents, pattern, val_fraction, block_bytes)
+    }
+}
+
+#[pymethods]
+impl Files {
+    #[new]
+    #[pyo3(signature = (paths, *, include=None, documents="file", clean=Vec::new(), invalid="replace"))]
+    fn new(
+        py: Python<'_>,
+        paths: Vec<PathBuf>,
+        include: Option<Vec<String>>,
+        documents: &str,
+        clean: Vec<String>,
+        invalid: &str,
+    ) -> PyResult<Files> {
+        let known: Vec<&str> = Documents::NAMES.iter().map(|(name, _)| *name).collect();
+        let kind = Documents::NAMES.iter().find(|(name, _)| *name == documents).map(|(_, kind)| *kind);
+        let documents =
+            kind.ok_or_else(|| PyValueError::new_err(format!("documents must be one of {}, got {documents:?}", known.join(", "))))?;
+        let strict = match invalid {
+            "replace" => false,
+            "error" => true,
+            _ => return Err(PyValueError::new_err(format!("invalid must be replace or error, got {invalid:?}"))),
+        };
+        let rules = rules(&clean)?;
+        let files = call(py, || list_files(&paths, include.as_deref()))?;
+        let names = files.iter().map(|file| file.path.clone()).collect();
+        Ok(Files { files, documents, cleaning: Cleaning { rules, strict, names } })
+    }
+
+    /// Paths and sizes in bytes.
+    fn files(&self) -> Vec<(PathBuf, u64)> {
+        self.files.iter().map(|file| (file.path.clone(), file.bytes)).collect()
+    }
+
+    fn total_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    fn documents(&self) -> DocumentIterator {
+        let source = self.source(Pattern::Gpt2, None, BLOCK_BYTES);
+        let cleaning = self.cleaning.clone();
+        DocumentIterator {
+            source,
+            cleaning,
+            block: Block::default(),
+            ready: Vec::new().into_iter(),
+            open: String::new(),
+            report: Report::default(),
+        }
+    }
+}
+
+/// The clean documents of files, one string each.
+#[pyclass(module = "tinygpt._core")]
+struct DocumentIterator {
+    source: TextFiles,
+    cleaning: Cleaning,
+    block: Block,
+    ready: std::vec::IntoIter<String>,
+    open: String,
+    report: Report,
+}
+
+#[pymethods]
+impl DocumentIterator {
+    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<String>> {
+        loop {
+            if let Some(text) = self.ready.next() {
+                return Ok(Some(text));
+            }
+            py.check_signals()?;
+            let more = call(py, || {
+                let more = self.source.fill(&mut self.block)?;
+                let (mut ready, open) = (Vec::new(), &mut self.open);
+                let report = self.cleaning.for_each_part(&self.block, |text, part| {
+                    open.push_str(text);
+                    if part.ends && !open.is_empty() {
+                        ready.push(std::mem::take(open));
+                    }
+                    Ok(())
+                })?;
+                self.report.add(report);
+                self.ready = ready.into_iter();
+                Ok(more)
+            })?;
+            if !more {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        report_of(py, self.report)
+    }
+}
+
+/// How often each piece occurs; counts of parts add up.
+#[pyclass(module = "tinygpt._core")]
+#[derive(Clone, Default)]
+struct Counts(crate::Counts);
+
+#[pymethods]
+impl Counts {
+    #[new]
+    #[pyo3(signature = (pieces=None))]
+    fn new(pieces: Option<Bound<'_, PyDict>>) -> PyResult<Counts> {
+        let mut counts = crate::Counts::new();
+        for (piece, n) in pieces.iter().flat_map(PyDictMethods::iter) {
+            let piece = piece.cast::<PyBytes>().map_err(|_| PyTypeError::new_err(format!("pieces must be bytes, got {piece:?}")))?;
+            let amount = n.extract::<u64>();
+            let n = amount.map_err(|_| PyValueError::new_err(format!("the count of {piece:?} must be from 0 to 2^64 - 1, got {n}")))?;
+            counts.add(piece.as_bytes(), n)?;
+        }
+        Ok(Counts(counts))
+    }
+
+    #[pyo3(signature = (texts, *, pattern="gpt2", special_tokens=Vec::new(), clean=Vec::new(), threads=None))]
+    fn add_texts<'py>(
+        &mut self,
+        py: Python<'py>,
+        texts: Vec<Bound<'py, PyString>>,
+        pattern: &str,
+        special_tokens: Vec<String>,
+        clean: Vec<String>,
+        threads: Option<usize>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let (pattern, texts) = (pattern_of(pattern)?, texts_of(&texts)?);
+        let cleaning = Cleaning { rules: rules(&clean)?, ..Cleaning::none() };
+        let mut source = Texts::new(&texts, pattern, None, BLOCK_BYTES);
+        let (counts, report) = call_with_job(py, threads, None, |job| count(&mut source, pattern, &special_tokens, &cleaning, job))?;
+        self.0.merge(counts)?;
+        report_of(py, report)
+    }
+
+    #[pyo3(signature = (files, *, pattern="gpt2", special_tokens=Vec::new(), threads=None, progress=None))]
+    fn add_files<'py>(
+        &mut self,
+        py: Python<'py>,
+        files: &Files,
+        pattern: &str,
+        special_tokens: Vec<String>,
+        threads: Option<usize>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let pattern = pattern_of(pattern)?;
+        let mut source = files.source(pattern, None, BLOCK_BYTES);
+        let (counts, report) =
+            call_with_job(py, threads, progress, |job| count(&mut source, pattern, &special_tokens, &files.cleaning, job))?;
+        self.0.merge(counts)?;
+        report_of(py, report)
+    }
+
+    fn add(&mut self, other: &Counts) -> PyResult<()> {
+        Ok(self.0.merge(other.0.clone())?)
+    }
+
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (piece, n) in self.0.iter() {
+            dict.set_item(PyBytes::new(py, piece), n)?;
+        }
+        Ok(dict)
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// A vocabulary, indexed for speed; immutable.
+#[pyclass(frozen, module = "tinygpt._core")]
+struct Bpe(Encoder);
+
+impl Bpe {
+    fn ids_of(&self, text: &Bound<'_, PyString>, allowed: &[String]) -> PyResult<Vec<u32>> {
+        let (py, specials, text) = (text.py(), self.0.specials(allowed)?, text_of(text)?);
+        let work = || {
+            let mut ids = Vec::with_capacity(text.len() / 3);
+            self.0.encode_with(&specials, text, &mut Cache::default(), &mut ids);
+            ids
+        };
+        // A short text is done before another thread could have used the time.
+        if text.len() < 1 << 12 { Ok(work()) } else { call(py, || Ok(work())) }
+    }
+
+    fn batch(
+        &self,
+        py: Python<'_>,
+        texts: &[Bound<'_, PyString>],
+        allowed: &[String],
+        threads: Option<usize>,
+    ) -> PyResult<(Vec<u32>, Vec<u64>)> {
+        let (specials, texts) = (self.0.specials(allowed)?, texts_of(texts)?);
+        call_with_job(py, threads, None, |job| Ok(job.pool()?.install(|| self.0.encode_batch(&specials, &texts))))
+    }
+}
+
+#[pymethods]
+impl Bpe {
+    #[staticmethod]
+    #[pyo3(signature = (counts, *, n_merges, pattern, special_tokens, progress=None))]
+    fn learn(
+        py: Python<'_>,
+        counts: PyRef<'_, Counts>,
+        n_merges: usize,
+        pattern: &str,
+        special_tokens: Vec<String>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bpe> {
+        let (counts, pattern) = (&counts.0, pattern_of(pattern)?);
+        let vocab = call_with_job(py, Some(1), progress, |job| Vocab::trained(pattern, &learn(counts, n_merges, job)?, &special_tokens))?;
+        Ok(Bpe(Encoder::new(vocab)))
+    }
+
+    #[staticmethod]
+    fn from_tokens(
+        py: Python<'_>,
+        pattern: &str,
+        tokens: Vec<(Vec<u8>, u32)>,
+        merges: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+        special_tokens: Vec<(String, u32)>,
+    ) -> PyResult<Bpe> {
+        let pattern = pattern_of(pattern)?;
+        let vocab = call(py, || match merges {
+            Some(merges) => Vocab::from_tokens(pattern, tokens, &merges, special_tokens),
+            None => Vocab::from_ranks(pattern, tokens, special_tokens),
+        })?;
+        Ok(Bpe(Encoder::new(vocab)))
+    }
+
+    fn encode(&self, text: &Bound<'_, PyString>, allowed_special: Vec<String>) -> PyResult<Vec<u32>> {
+        self.ids_of(text, &allowed_special)
+    }
+
+    fn encode_bytes<'py>(&self, text: &Bound<'py, PyString>, allowed_special: Vec<String>) -> PyResult<Bound<'py, PyByteArray>> {
+        Ok(little_endian(text.py(), &self.ids_of(text, &allowed_special)?, u32::to_le_bytes))
+    }
+
+    fn encode_batch(
+        &self,
+        py: Python<'_>,
+        texts: Vec<Bound<'_, PyString>>,
+        allowed_special: Vec<String>,
+        threads: Option<usize>,
+    ) -> PyResult<Vec<Vec<u32>>> {
+        let (ids, ends) = self.batch(py, &texts, &allowed_special, threads)?;
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        Ok(starts.zip(&ends).map(|(start, end)| ids[start as usize..*end as usize].to_vec()).collect())
+    }
+
+    fn encode_batch_bytes<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<Bound<'py, PyString>>,
+        allowed_special: Vec<String>,
+        threads: Option<usize>,
+    ) -> PyResult<(Bound<'py, PyByteArray>, Bound<'py, PyByteArray>)> {
+        let (ids, ends) = self.batch(py, &texts, &allowed_special, threads)?;
+        Ok((little_endian(py, &ids, u32::to_le_bytes), little_endian(py, &ends, u64::to_le_bytes)))
+    }
+
+    /// `ids` are little-endian uint32.
+    fn decode<'py>(&self, py: Python<'py>, ids: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = call(py, || {
+            let ids: Vec<u32> = ids.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]])).collect();
+            self.0.decode(&ids)
+        })?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    fn token_bytes<'py>(&self, py: Python<'py>, id: u32) -> PyResult<Bound<'py, PyBytes>> {
+        let size = self.0.vocab().len();
+        let unknown = || PyValueError::new_err(format!("id {id} is not in the vocabulary of {size} ids"));
+        Ok(PyBytes::new(py, self.0.vocab().bytes(id).ok_or_else(unknown)?))
+    }
+
+    fn token_to_id(&self, token: &[u8]) -> Option<u32> {
+        self.0.id(token)
+    }
+
+    /// Text bytes of every id; empty for special tokens and unused ids.
+    fn tokens<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        self.0.vocab().tokens().iter().map(|token| PyBytes::new(py, token)).collect()
+    }
+
+    fn merges(&self) -> Vec<(u32, u32)> {
+        self.0.vocab().merges().iter().map(|merge| (merge.left, merge.right)).collect()
+    }
+
+    fn special_tokens(&self) -> Vec<(String, u32)> {
+        self.0.vocab().specials().to_vec()
+    }
+
+    fn pattern(&self) -> &'static str {
+        self.0.vocab().pattern().name()
+    }
+
+    fn fingerprint(&self) -> String {
+        self.0.vocab().fingerprint().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.vocab().len()
+    }
+}
+
+fn little_endian<'py, T: Copy, const N: usize>(py: Python<'py>, values: &[T], bytes_of: impl Fn(T) -> [u8; N]) -> Bound<'py, PyByteArray> {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| bytes_of(*value)).collect();
+    PyByteArray::new(py, &bytes)
+}
+
+/// The shards of a folder, being written: add files or texts, then finish once.
+#[pyclass(module = "tinygpt._core")]
+struct ShardSet {
+    bpe: Py<Bpe>,
+    val_fraction: f64,
+    shards: Option<Shards>,
+}
+
+#[pymethods]
+impl ShardSet {
+    #[new]
+    #[pyo3(signature = (folder, bpe, *, eot_id, shard_tokens, val_fraction))]
+    fn new(folder: PathBuf, bpe: Py<Bpe>, eot_id: Option<u32>, shard_tokens: u64, val_fraction: f64) -> PyResult<ShardSet> {
+        let shards = Shards::new(&folder, &bpe.get().0, eot_id, shard_tokens, val_fraction)?;
+        Ok(ShardSet { bpe, val_fraction, shards: Some(shards) })
+    }
+
+    /// Name of the tokens' type.
+    fn dtype(&self) -> PyResult<&'static str> {
+        self.shards.as_ref().map(|shards| shards.token_type().name()).ok_or_else(finished)
+    }
+
+    #[pyo3(signature = (files, *, threads=None, progress=None))]
+    fn add_files<'py>(
+        &mut self,
+        py: Python<'py>,
+        files: &Files,
+        threads: Option<usize>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let (encoder, shards) = (&self.bpe.get().0, self.shards.as_mut().ok_or_else(finished)?);
+        let mut source = files.source(encoder.vocab().pattern(), Some(self.val_fraction), BLOCK_BYTES);
+        let report = call_with_job(py, threads, progress, |job| encode(&mut source, encoder, &files.cleaning, shards, job))?;
+        report_of(py, report)
+    }
+
+    #[pyo3(signature = (texts, *, clean=Vec::new(), threads=None))]
+    fn add_texts<'py>(
+        &mut self,
+        py: Python<'py>,
+        texts: Vec<Bound<'py, PyString>>,
+        clean: Vec<String>,
+        threads: Option<usize>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let (encoder, shards) = (&self.bpe.get().0, self.shards.as_mut().ok_or_else(finished)?);
+        let cleaning = Cleaning { rules: rules(&clean)?, ..Cleaning::none() };
+        let texts = texts_of(&texts)?;
+        let mut source = Texts::new(&texts, encoder.vocab().pattern(), Some(self.val_fraction), BLOCK_BYTES);
+        let report = call_with_job(py, threads, None, |job| encode(&mut source, encoder, &cleaning, shards, job))?;
+        report_of(py, report)
+    }
+
+    /// The facts of train and val, a dict a shard.
+    fn finish<'py>(&mut self, py: Python<'py>) -> PyResult<[Vec<Bound<'py, PyDict>>; 2]> {
+        let shards = self.shards.take().ok_or_else(finished)?;
+        let [train, val] = call(py, || shards.finish())?;
+        let dicts = |facts: Vec<ShardFacts>| facts.iter().map(|facts| facts_of(py, facts)).collect::<PyResult<Vec<_>>>();
+        Ok([dicts(train)?, dicts(val)?])
+    }
+}
+
+fn finished() -> PyErr {
+    PyRuntimeError::new_err("these shards are finished already")
+}
+
+fn facts_of<'py>(py: Python<'py>, facts: &ShardFacts) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("file", &facts.file)?;
+    dict.set_item("tokens", facts.tokens)?;
+    dict.set_item("documents", facts.documents)?;
+    dict.set_item("bytes", facts.bytes)?;
+    dict.set_item("xxh3", format!("{:016x}", facts.xxh3))?;
+    dict.set_item("idx_xxh3", format!("{:016x}", facts.idx_xxh3))?;
+    Ok(dict)
+}
+
+/// xxh3-64 of a file's content, as 16 hexadecimal digits.
+#[pyfunction]
+fn xxh3_file(py: Python<'_>, path: PathBuf) -> PyResult<String> {
+    Ok(format!("{:016x}", call(py, || hash_file(&path))?))
+}
+
+/// A text after the cleaning rules of those names.
+#[pyfunction]
+fn clean(text: &Bound<'_, PyString>, names: Vec<String>) -> PyResult<String> {
+    Ok(crate::clean(&rules(&names)?, text_of(text)?, true).into_owned())
+}
+
+/// The pieces of a text, as bytes.
+#[pyfunction]
+#[pyo3(signature = (text, pattern="gpt2"))]
+fn pieces<'py>(text: &Bound<'py, PyString>, pattern: &str) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    Ok(pattern_of(pattern)?.pieces(text_of(text)?).map(|piece| PyBytes::new(text.py(), piece)).collect())
+}
+
+#[pymodule]
+fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("FormatError", m.py().get_type::<FormatError>())?;
+    m.add("CLEANING_RULES", RULES.map(|(name, _)| name))?;
+    m.add("PATTERNS", Pattern::NAMES.map(|(name, _)| name))?;
+    m.add_class::<Files>()?;
+    m.add_class::<DocumentIterator>()?;
+    m.add_class::<Counts>()?;
+    m.add_class::<Bpe>()?;
+    m.add_class::<ShardSet>()?;
+    m.add_function(wrap_pyfunction!(xxh3_file, m)?)?;
+    m.add_function(wrap_pyfunction!(clean, m)?)?;
+    m.add_function(wrap_pyfunction!(pieces, m)?)?;
+    Ok(())
+}
