@@ -1,10 +1,11 @@
-"""How a command ends: an exit code, and one line for every error."""
+"""What every command does alike: end with an exit code, one line for every error, a bar while bytes pass."""
 
 import errno
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 def run(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None, *, verb: str) -> int:
@@ -37,6 +38,21 @@ def run(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None, *, 
             code, message = _verdict(error)
             _say(verb, "error", message)
             return code
+
+
+@contextmanager
+def byte_bar(label: str, total_bytes: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A function to call with the bytes done so far; it moves a bar where standard error is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(
+        desc=label, total=total_bytes, unit="B", unit_scale=True, leave=False, disable=not sys.stderr.isatty()
+    ) as bar:
+
+        def move(done: int) -> None:
+            bar.update(done - bar.n)
+
+        yield move
 
 
 def _verdict(error: Exception) -> tuple[int, str]:

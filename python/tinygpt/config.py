@@ -8,7 +8,6 @@ line that names the flag or the line of the file, and tyro's public face has onl
 import ast
 import difflib
 import inspect
-import json
 import re
 import textwrap
 import typing
@@ -21,6 +20,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 import yaml
 
+from tinygpt.optionfile import entries
 from tinygpt.values import convert, plain, symbol, wanted
 
 T = TypeVar("T")
@@ -114,15 +114,23 @@ def read(
         >>> read(["--n-layer", "2"], {"model": Model}, prog="demo").build(Model)
         Model(n_layer=2)
     """
-    knobs = {knob.name: knob for heading, cls in groups.items() for knob in _knobs(heading, cls)}
-    config_help = "YAML or JSON file of these options; flags win over it."
-    knobs["config"] = _Knob(name="config", hint=str | None, default=None, help=config_help)
+    knobs = _all_knobs(groups)
     if any(word in ("-h", "--help") for word in argv):
         _print_help(knobs, prog, description, defaults or {})
         raise SystemExit(0)
     flags = _read_flags(argv, knobs, prog)
-    given = _read_file(flags["config"][0], knobs) if "config" in flags else {}
+    given = _read_file(str(flags["config"][0]), knobs) if "config" in flags else {}
     return Options(knobs, {**given, **flags}, defaults or {})
+
+
+def load(path: str | Path, groups: Mapping[str, type]) -> dict[str, Any]:
+    """Field -> value from a YAML or JSON file, of the fields of all `groups`; such as what `to_yaml` wrote.
+
+    Raises:
+        ValueError: An unknown key, or a value of the wrong type.
+        OSError: The file cannot be read.
+    """
+    return {name: value for name, (value, _) in _read_file(str(path), _all_knobs(groups)).items()}
 
 
 def to_yaml(*instances: Any, without: Sequence[str] = ()) -> str:
@@ -135,6 +143,13 @@ def to_yaml(*instances: Any, without: Sequence[str] = ()) -> str:
     values = {f.name: getattr(instance, f.name) for instance in instances for f in fields(instance)}
     written = {name: plain(value) for name, value in values.items() if name not in without}
     return yaml.safe_dump(written, sort_keys=False, allow_unicode=True, default_flow_style=None)
+
+
+def _all_knobs(groups: Mapping[str, type]) -> dict[str, _Knob]:
+    """The fields of all groups, and `config`, which every command has."""
+    knobs = {knob.name: knob for heading, cls in groups.items() for knob in _knobs(heading, cls)}
+    help_text = "YAML or JSON file of these options; flags win over it."
+    return {**knobs, "config": _Knob(name="config", hint=Path | None, default=None, help=help_text)}
 
 
 def _knobs(heading: str, cls: type) -> Iterator[_Knob]:
@@ -241,20 +256,11 @@ def _nearest(name: str, known: Mapping[str, str]) -> str:
     )
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which every scalar but null stays text, which the field's type reads: YAML 1.1 has 1e-4 for a string."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in rules if tag.endswith(":null")]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
 def _read_file(path: str, knobs: Mapping[str, _Knob]) -> dict[str, tuple[Any, str]]:
     """Field -> (value, place) from a YAML or JSON file."""
     given: dict[str, tuple[Any, str]] = {}
     known = {name: name for name in knobs if name != "config"}
-    for key, value, line in _pairs(path):
+    for key, value, line in entries(path):
         place = f"{path}{f', line {line}' if line else ''}: "
         name = SHORT.get(key.replace("-", "_"), key.replace("-", "_"))
         if name not in known:
@@ -263,29 +269,6 @@ def _read_file(path: str, knobs: Mapping[str, _Knob]) -> dict[str, tuple[Any, st
             raise ValueError(f"{place}{key} stands here twice; keep one of them")
         given[name] = convert(value, knobs[name].hint, place + key), place + key
     return given
-
-
-def _pairs(path: str) -> Iterator[tuple[str, Any, int]]:
-    """Key, value (text, list of text, None, bool) and line (0 when unknown) of each entry of a file."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        if Path(path).suffix.lower() == ".json":
-            entries = json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=tuple)
-            if not isinstance(entries, tuple):
-                raise ValueError("not an object")
-            yield from ((key, value, 0) for key, value in entries)
-            return
-        root = yaml.compose(text, Loader=_Loader)
-        if root is None:
-            return
-        if not isinstance(root, yaml.MappingNode):
-            raise ValueError("not a mapping")
-        constructor = _Loader("")
-        entries = [(constructor.construct_object(k), v, k.start_mark.line + 1) for k, v in root.value]
-        yield from ((str(key), constructor.construct_object(value, deep=True), line) for key, value, line in entries)
-    except (yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: cannot be read as options ({reason}); write one `name: value` a line") from error
 
 
 def _metavar(knob: _Knob) -> str | None:
