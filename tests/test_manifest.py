@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tinygpt._core import FormatError, xxh3_file
-from tinygpt.manifest import Header, Manifest, Shard, read_header
+from tinygpt.manifest import Manifest, Shard
 
 FINGERPRINT = "0123456789abcdef" * 4
 
@@ -157,16 +157,3 @@ def test_missing_shard_is_an_os_error_naming_it(folder: Path) -> None:
     (folder / "train_000000.bin").unlink()
     with pytest.raises(FileNotFoundError, match=r"train_000000\.bin"):
         Manifest.load(folder).check(folder)
-
-
-def test_llm_c_header_leaves_our_words_unsaid(tmp_path: Path) -> None:
-    header = np.zeros(256, "<i4")
-    header[:3] = 20240801, 7, 2
-    (tmp_path / "a.bin").write_bytes(header.tobytes() + np.array([70000, 1], "<u4").tobytes())
-    assert read_header(tmp_path / "a.bin") == Header(dtype="uint32", n_tokens=2)
-
-
-def test_file_shorter_than_a_header_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.bin").write_bytes(bytes(1000))
-    with pytest.raises(FormatError, match="1000 bytes, too short"):
-        read_header(tmp_path / "a.bin")

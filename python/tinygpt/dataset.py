@@ -1,0 +1,302 @@
+"""TokenDataset: tokens as windows of a fixed length, and as batches that depend on their number alone.
+
+The windows of epoch `e` come in an order seeded by `(seed, e)`; the epochs' orders stand in one endless row, and batch
+`k` is the k-th run of it. Nothing is remembered between two batches, so a run continues at step `k` by asking for
+batch `k`, and every rank asks for its own part of the same batch.
+"""
+
+import operator
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tinygpt._core import FormatError
+from tinygpt.header import HEADER_BYTES
+from tinygpt.manifest import Manifest
+from tinygpt.permutation import permute
+from tinygpt.tokenfiles import DOORS, OpenTokens, as_tokens, refuse
+from tinygpt.tokenstream import ArrayTokens, FileTokens, TokenFile, TokenStream
+
+MODES = ("stream", "documents")
+IGNORED = -100
+"""Target of padding; the loss leaves it out."""
+
+_VERIFIED_BYTES = 4 * 2**30
+_SCAN_TOKENS = 1 << 22
+
+
+class TokenDataset:
+    """Windows of `block_size` tokens with the targets one to the right.
+
+    Window `i` reads tokens `i * stride` to `i * stride + block_size`; a window may cross shards and documents. The up
+    to `block_size - 1` tokens at the very end are the only ones never used. With mode "documents" no window crosses a
+    document: a shorter one is padded, a longer one gives several, and one of a single token, which has no target, none.
+
+    Args:
+        path: A prepared folder; a `.bin` of ours, of llm.c or of modded-nanogpt; a raw `.bin` of nanoGPT, with `dtype`
+            and `vocab_size`; a `.npy` or `.pt` (a tensor, loaded as weights only), with `vocab_size`.
+        split: "train" or "val" of a prepared folder; None takes "train".
+        block_size: Tokens of a window, T.
+        stride: Tokens from one window's start to the next, 1 to `block_size`; None takes `block_size`, so that each
+            target is met once an epoch.
+        mode: "stream" or "documents"; the latter keeps 16 bytes a document in memory.
+        shuffle: Whether batches take the windows in a shuffled order, another one each epoch.
+        verify: Whether to compare checksums of a prepared folder; None does for data up to 4 GiB.
+        vocab_size: Ids are below this; for files that do not say.
+        dtype: Type of a token in a `.bin` without a header, as "uint16".
+        eot_id: Id that ends a document; for files that do not say.
+
+    Raises:
+        FormatError: A file is damaged or foreign.
+        ValueError: An argument is out of range, or the tokens are fewer than a window takes.
+        OSError: A file is missing or cannot be read.
+
+    Example:
+        >>> data = TokenDataset.from_tokens(range(10), vocab_size=10, block_size=3, shuffle=False)
+        >>> len(data), data[1]
+        (3, (tensor([3, 4, 5]), tensor([4, 5, 6])))
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        split: str | None = None,
+        *,
+        block_size: int,
+        stride: int | None = None,
+        mode: str = "stream",
+        shuffle: bool = True,
+        verify: bool | None = None,
+        vocab_size: int | None = None,
+        dtype: str | None = None,
+        eot_id: int | None = None,
+    ) -> None:
+        path = Path(path)
+        if path.is_dir() or not path.suffix:
+            refuse(path, "says them in its manifest.json", vocab_size=vocab_size, dtype=dtype, eot_id=eot_id)
+            split = split or "train"
+            opened = _open_folder(path, split, verify)
+        else:
+            refuse(path, "is a single file, not a prepared folder", split=split, verify=verify or None)
+            if path.suffix not in DOORS:
+                raise ValueError(f"{path}: tokens lie in a prepared folder or in a file ending in {', '.join(DOORS)}")
+            opened = DOORS[path.suffix](path, vocab_size, dtype, eot_id)
+        self._set_up(opened, split, block_size, stride, mode, shuffle)
+
+    @classmethod
+    def from_tokens(
+        cls,
+        array: Any,
+        *,
+        vocab_size: int,
+        block_size: int,
+        stride: int | None = None,
+        mode: str = "stream",
+        shuffle: bool = True,
+        eot_id: int | None = None,
+        fingerprint: str | None = None,
+    ) -> "TokenDataset":
+        """A dataset of tokens in memory, which are not copied.
+
+        Args:
+            array: Integers, (n,): an array, a tensor on the CPU, or a sequence.
+            vocab_size: Ids are below this.
+            block_size: As for the class.
+            stride: As for the class.
+            mode: As for the class; "documents" needs `eot_id`.
+            shuffle: As for the class.
+            eot_id: Id that ends a document.
+            fingerprint: That of the tokenizer that made the tokens.
+
+        Raises:
+            ValueError: As for the class, or an id is out of range.
+        """
+        tokens = as_tokens(array, "tokens")
+        low, high = (int(tokens.min()), int(tokens.max())) if len(tokens) else (0, 0)
+        if not 0 <= low <= high < vocab_size:
+            raise ValueError(f"token ids must be from 0 to vocab_size - 1 ({vocab_size - 1}), found {low} to {high}")
+        dataset = cls.__new__(cls)
+        source = ArrayTokens(tokens, "tokens")
+        opened = OpenTokens(tokens=source, name="tokens", vocab_size=vocab_size, eot_id=eot_id, fingerprint=fingerprint)
+        dataset._set_up(opened, None, block_size, stride, mode, shuffle)
+        return dataset
+
+    def _set_up(
+        self, opened: OpenTokens, split: str | None, block_size: int, stride: int | None, mode: str, shuffle: bool
+    ) -> None:
+        if block_size < 1:
+            raise ValueError(f"block_size must be at least 1, got {block_size}")
+        stride = block_size if stride is None else stride
+        if not 1 <= stride <= block_size:
+            raise ValueError(f"stride must be from 1 to block_size ({block_size}), got {stride}")
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        self.split, self.block_size, self.stride, self.mode, self.shuffle = split, block_size, stride, mode, shuffle
+        self.vocab_size, self.eot_id, self.fingerprint = opened.vocab_size, opened.eot_id, opened.fingerprint
+        self.n_tokens, self.n_documents, self.n_bytes = opened.tokens.n_tokens, opened.n_documents, opened.n_bytes
+        self.folder = opened.folder
+        self._tokens = opened.tokens
+        if mode == "documents":
+            self._ends, self._first_windows = self._documents(opened)
+            self._n_windows = int(self._first_windows[-1])
+            self.n_documents = len(self._ends)
+        else:
+            self._n_windows = max(0, (self.n_tokens - 1 - block_size) // stride + 1)
+        if self._n_windows < 1:
+            wanted = f"a window of block_size {block_size} takes {block_size + 1}"
+            if mode == "documents":
+                wanted = "no document has the two tokens that a target takes"
+            raise ValueError(
+                f"{opened.name}: {self.n_tokens} tokens, but {wanted}; take more text or a smaller block_size"
+            )
+
+    def __len__(self) -> int:
+        """Windows in an epoch."""
+        return self._n_windows
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Window `index` in the order of the text, whatever `shuffle` says: x and y, each int64 (T,)."""
+        place = operator.index(index)
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"window {place} of {len(self)}")
+        x, y = self._read(np.array([place % len(self)]))  # each (1, T)
+        return x[0], y[0]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return (self[index] for index in range(len(self)))
+
+    def batch(
+        self, k: int, *, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """Batch `k` of the endless row of epochs, or one rank's part of it: a function of the arguments alone.
+
+        Args:
+            k: From 0; an epoch's edge may fall inside a batch, and no batch is short.
+            batch_size: Windows in the batch of all ranks, B.
+            seed: Seed of the orders.
+            rank: Which part to take, from 0: rank 0 has the first `B / world_size` rows.
+            world_size: Number of parts.
+
+        Returns:
+            Ids x and targets y, each int64 (B / world_size, T); targets of padding are -100.
+
+        Raises:
+            ValueError: `world_size` does not divide `batch_size`, or an argument is out of range.
+            FormatError: A token id is not below `vocab_size`, or a file was cut short.
+
+        Example:
+            >>> data = TokenDataset.from_tokens(range(9), vocab_size=9, block_size=2, shuffle=False)
+            >>> data.batch(1, batch_size=3)[0].tolist()
+            [[6, 7], [0, 1], [2, 3]]
+        """
+        if k < 0 or batch_size < 1:
+            raise ValueError(f"k must be from 0 and batch_size from 1, got {k} and {batch_size}")
+        if world_size < 1 or batch_size % world_size:
+            raise ValueError(f"batch_size must be a multiple of world_size, got {batch_size} and {world_size}")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must be from 0 to world_size - 1 ({world_size - 1}), got {rank}")
+        share = batch_size // world_size
+        first = k * batch_size + rank * share
+        epochs, places = range(first // len(self), (first + share - 1) // len(self) + 1), []
+        for epoch in epochs:
+            low, high = epoch * len(self), (epoch + 1) * len(self)
+            run = np.arange(max(first, low) - low, min(first + share, high) - low)
+            places.append(permute(run, len(self), seed=seed, epoch=epoch) if self.shuffle else run)
+        return self._read(np.concatenate(places))
+
+    def memmap(self) -> NDArray[Any] | list[NDArray[Any]]:
+        """The tokens, mapped and read-only when they lie in files: one array, or a list of one a shard when several."""
+        arrays = self._tokens.arrays()
+        return arrays[0] if len(arrays) == 1 else arrays
+
+    def _read(self, windows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        starts, lengths = self._places(windows)  # each (B,)
+        padding = 0 if self.eot_id is None else self.eot_id
+        ids = np.full((len(windows), self.block_size + 1), padding, np.int64)  # (B, T + 1)
+        for row, start, length in zip(ids, starts.tolist(), lengths.tolist(), strict=True):
+            row[:length] = self._tokens.read(start, length)
+        if ids.view(np.uint64).max() >= self.vocab_size:  # as unsigned numbers, negative ids are large
+            self._refuse_ids(ids, starts)
+        x, y = ids[:, :-1].copy(), ids[:, 1:].copy()  # each (B, T)
+        if self.mode == "documents":
+            y[np.arange(self.block_size) >= lengths[:, None] - 1] = IGNORED
+        return torch.from_numpy(x), torch.from_numpy(y)
+
+    def _places(self, windows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where windows start and how many tokens they have, at most T + 1."""
+        if self.mode == "stream":
+            return windows * self.stride, np.full(len(windows), self.block_size + 1)
+        document = np.searchsorted(self._first_windows, windows, side="right") - 1
+        begin = np.where(document > 0, self._ends[document - 1], 0)
+        starts = begin + (windows - self._first_windows[document]) * self.stride
+        return starts, np.minimum(self.block_size + 1, self._ends[document] - starts)
+
+    def _documents(self, opened: OpenTokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Each document's end in the stream (N,), and the windows before each and in all (N + 1,)."""
+        if opened.indices:
+            ends = _read_indices(opened.indices)
+        elif opened.eot_id is not None:
+            ends = _find_ends(opened.tokens, opened.eot_id)
+        else:
+            raise ValueError(f"{opened.name}: nothing says where its documents end; give eot_id= or use mode stream")
+        if self.n_tokens > (ends[-1] if len(ends) else 0):
+            ends = np.append(ends, self.n_tokens)
+        targets = np.diff(ends, prepend=0) - 1
+        windows = np.where(targets > 0, 1 + np.maximum(0, -((self.block_size - targets) // self.stride)), 0)
+        return ends, np.concatenate([[0], np.cumsum(windows)])
+
+    def _refuse_ids(self, ids: NDArray[np.int64], starts: NDArray[np.int64]) -> None:
+        row, column = np.argwhere((ids < 0) | (ids >= self.vocab_size))[0].tolist()
+        position = int(starts[row]) + column
+        raise FormatError(
+            f"{self._tokens.name_at(position)}: token id {ids[row, column]} at place {position} of the stream, but "
+            f"vocab_size is {self.vocab_size}; write the shards again or give the right vocab_size"
+        )
+
+
+def _open_folder(folder: Path, split: str, verify: bool | None) -> OpenTokens:
+    manifest = Manifest.load(folder)
+    if split not in manifest.splits:
+        raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(manifest.splits) or 'none'}")
+    shards, dtype = manifest.splits[split], np.dtype(manifest.dtype).newbyteorder("<")
+    if verify is None:
+        verify = sum(shard.tokens for shard in shards) * dtype.itemsize <= _VERIFIED_BYTES
+    manifest.check(folder, split=split, verify=verify)
+    files = [TokenFile(path=folder / each.file, n_tokens=each.tokens, offset=HEADER_BYTES) for each in shards]
+    return OpenTokens(
+        tokens=FileTokens(files, dtype),
+        name=f"{folder} ({split})",
+        vocab_size=manifest.vocab_size,
+        eot_id=manifest.eot_id,
+        fingerprint=manifest.fingerprint,
+        n_documents=sum(shard.documents for shard in shards),
+        n_bytes=sum(shard.bytes for shard in shards),
+        folder=folder,
+        indices=tuple((file.path.with_suffix(".idx"), file.n_tokens) for file in files),
+    )
+
+
+def _read_indices(indices: tuple[tuple[Path, int], ...]) -> NDArray[np.int64]:
+    """Ends of all documents, counted from the start of the first shard."""
+    starts, all_ends = accumulate((n_tokens for _, n_tokens in indices), initial=0), []
+    for (path, n_tokens), start in zip(indices, starts, strict=False):
+        ends = np.fromfile(path, "<u8")
+        if len(ends) and (ends[-1] > n_tokens or (ends[1:] < ends[:-1]).any()):
+            raise FormatError(f"{path}: document ends do not rise to at most {n_tokens} tokens; write the shards again")
+        all_ends.append(ends.astype(np.int64) + start)
+    return np.concatenate(all_ends) if all_ends else np.empty(0, np.int64)
+
+
+def _find_ends(tokens: TokenStream, eot_id: int) -> NDArray[np.int64]:
+    """Ends of all documents, found by reading the whole stream a few megabytes at a time."""
+    found = [np.empty(0, np.int64)]
+    for start in range(0, tokens.n_tokens, _SCAN_TOKENS):
+        block = tokens.read(start, min(_SCAN_TOKENS, tokens.n_tokens - start))
+        found.append(np.flatnonzero(block == eot_id) + start + 1)
+    return np.concatenate(found)
