@@ -50,5 +50,5 @@ pub use learn::learn;
 pub use pipeline::{Cleaning, Report, Shards, count, encode};
 pub use pretokenize::{MAX_PIECE_BYTES, Pattern, Pieces};
 pub use shard::{HEADER_BYTES, MAX_SHARD_TOKENS, ShardFacts, ShardKind, ShardWriter, TokenType, hash_file};
-pub use sources::{Block, Documents, Part, Side, Source, TextFile, TextFiles, Texts, list_files};
+pub use sources::{Block, Documents, Part, Sample, SampleSize, Side, Source, TextFile, TextFiles, Texts, list_files};
 pub use vocab::{Merge, Vocab};

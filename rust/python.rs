@@ -8,7 +8,7 @@
 
 use crate::clean::{RULES, rules};
 use crate::error::Error;
-use crate::sources::{Block, Documents, Source, TextFile, TextFiles, Texts, list_files};
+use crate::sources::{Block, Documents, Sample, SampleSize, Source, TextFile, TextFiles, Texts, list_files};
 use crate::{Cache, Cleaning, Encoder, Job, Pattern, Report, ShardFacts, Shards, Vocab, count, encode, hash_file, learn};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -265,20 +265,30 @@ impl Counts {
         report_of(py, report)
     }
 
-    #[pyo3(signature = (files, *, pattern="gpt2", special_tokens=Vec::new(), threads=None, progress=None))]
+    #[pyo3(signature = (files, *, pattern="gpt2", special_tokens=Vec::new(), max_bytes=None, max_documents=None, threads=None, progress=None))]
+    #[allow(clippy::too_many_arguments)] // keywords in Python
     fn add_files<'py>(
         &mut self,
         py: Python<'py>,
         files: &Files,
         pattern: &str,
         special_tokens: Vec<String>,
+        max_bytes: Option<u64>,
+        max_documents: Option<u64>,
         threads: Option<usize>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let pattern = pattern_of(pattern)?;
-        let mut source = files.source(pattern, None, BLOCK_BYTES);
-        let (counts, report) =
-            call_with_job(py, threads, progress, |job| count(&mut source, pattern, &special_tokens, &files.cleaning, job))?;
+        let size = SampleSize { bytes: max_bytes, documents: max_documents };
+        let mut whole = files.source(pattern, None, BLOCK_BYTES);
+        // Smaller parts let a small sample come from many places.
+        let part_bytes = max_bytes.map_or(BLOCK_BYTES, |bytes| (bytes / 64).clamp(1 << 12, BLOCK_BYTES as u64) as usize);
+        let mut share = Sample::new(files.source(pattern, None, part_bytes), size, files.total_bytes());
+        let sampled = max_bytes.is_some() || max_documents.is_some();
+        let (counts, report) = call_with_job(py, threads, progress, |job| {
+            let source: &mut dyn Source = if sampled { &mut share } else { &mut whole };
+            count(source, pattern, &special_tokens, &files.cleaning, job)
+        })?;
         self.0.merge(counts)?;
         report_of(py, report)
     }
@@ -475,7 +485,10 @@ impl ShardSet {
         let (encoder, shards) = (&self.bpe.get().0, self.shards.as_mut().ok_or_else(finished)?);
         let mut source = files.source(encoder.vocab().pattern(), Some(self.val_fraction), BLOCK_BYTES);
         let report = call_with_job(py, threads, progress, |job| encode(&mut source, encoder, &files.cleaning, shards, job))?;
-        report_of(py, report)
+        let dict = report_of(py, report)?;
+        let read: Vec<(u64, String)> = source.read().iter().map(|(bytes, hash)| (*bytes, format!("{hash:016x}"))).collect();
+        dict.set_item("read", read)?;
+        Ok(dict)
     }
 
     #[pyo3(signature = (texts, *, clean=Vec::new(), threads=None))]

@@ -5,9 +5,11 @@
 //! allows such a cut, pieces are looked for one by one and the cut is made between two of them.
 
 mod files;
+mod sample;
 mod text;
 
 pub use files::{TextFile, list_files};
+pub use sample::{Sample, SampleSize};
 pub use text::{Documents, TextFiles};
 
 use crate::error::Result;

@@ -8,6 +8,7 @@ use memchr::{memchr, memmem};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use xxhash_rust::xxh3::Xxh3;
 
 /// A line that holds this and nothing else ends a document.
 const SEPARATOR: &[u8] = b"<|endoftext|>";
@@ -72,6 +73,7 @@ pub struct TextFiles {
     block_bytes: usize,
     next: usize,
     open: Option<Open>,
+    read: Vec<(u64, u64)>,
 }
 
 /// A file being read: `window` holds its bytes from `base` on.
@@ -82,6 +84,7 @@ struct Open {
     at: u64,
     eof: bool,
     long: Option<Long>,
+    hash: Xxh3,
 }
 
 /// A document too long to be held whole.
@@ -99,7 +102,13 @@ impl TextFiles {
     /// Documents out of `files`; with a `val_fraction` they are split.
     #[must_use]
     pub fn new(files: Vec<TextFile>, documents: Documents, pattern: Pattern, val_fraction: Option<f64>, block_bytes: usize) -> Self {
-        TextFiles { files, documents, pattern, val_fraction, block_bytes, next: 0, open: None }
+        TextFiles { files, documents, pattern, val_fraction, block_bytes, next: 0, open: None, read: Vec::new() }
+    }
+
+    /// Length and xxh3-64 of each file that was read to its end, in order.
+    #[must_use]
+    pub fn read(&self) -> &[(u64, u64)] {
+        &self.read
     }
 
     /// Hands on the next document or part of one.
@@ -118,6 +127,7 @@ impl TextFiles {
         }
         block.consumed += open.at - at;
         if open.long.is_none() && open.at_end().map_err(Error::io(&path))? {
+            self.read.push((open.end(), open.hash.digest()));
             self.next += 1;
         } else {
             self.open = Some(open);
@@ -250,7 +260,7 @@ impl Open {
         // One byte further back, so that it can be seen whether a line starts at `at`.
         let base = at.saturating_sub(1);
         file.seek(SeekFrom::Start(base)).map_err(Error::io(path))?;
-        Ok(Open { file, window: Vec::new(), base, at, eof: false, long: None })
+        Ok(Open { file, window: Vec::new(), base, at, eof: false, long: None, hash: Xxh3::new() })
     }
 
     fn index(&self, offset: u64) -> usize {
@@ -275,6 +285,7 @@ impl Open {
             let n = self.file.read(&mut self.window[length..]);
             self.window.truncate(length + *n.as_ref().unwrap_or(&0));
             self.eof = n? == 0;
+            self.hash.update(&self.window[length..]);
         }
         Ok(())
     }

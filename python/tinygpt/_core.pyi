@@ -1,0 +1,126 @@
+"""The Rust part: everything that touches each byte of text. See `tinygpt.tokenizer` and `tinygpt.corpus` for its faces."""
+
+from collections.abc import Callable, Iterator
+from os import PathLike
+from typing import Any, final
+
+CLEANING_RULES: list[str]
+PATTERNS: list[str]
+
+class FormatError(ValueError):
+    """A file is damaged, or is not what it should be."""
+
+@final
+class Files:
+    """Text files: which, what a document is in them, how they are cleaned."""
+
+    def __new__(
+        cls,
+        paths: list[str],
+        *,
+        include: list[str] | None = None,
+        documents: str = "file",
+        clean: list[str] = ...,
+        invalid: str = "replace",
+    ) -> Files: ...
+    def files(self) -> list[tuple[str, int]]: ...
+    def total_bytes(self) -> int: ...
+    def documents(self) -> DocumentIterator: ...
+
+@final
+class DocumentIterator(Iterator[str]):
+    """The clean documents of files, one string each."""
+
+    def __iter__(self) -> DocumentIterator: ...
+    def __next__(self) -> str: ...
+    def report(self) -> dict[str, int]: ...
+
+@final
+class Counts:
+    """How often each piece occurs; counts of parts add up."""
+
+    def __new__(cls, pieces: dict[bytes, int] | None = None) -> Counts: ...
+    def add_texts(
+        self,
+        texts: list[str],
+        *,
+        pattern: str = "gpt2",
+        special_tokens: list[str] = ...,
+        clean: list[str] = ...,
+        threads: int | None = None,
+    ) -> dict[str, int]: ...
+    def add_files(
+        self,
+        files: Files,
+        *,
+        pattern: str = "gpt2",
+        special_tokens: list[str] = ...,
+        max_bytes: int | None = None,
+        max_documents: int | None = None,
+        threads: int | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> dict[str, int]: ...
+    def add(self, other: Counts) -> None: ...
+    def to_dict(self) -> dict[bytes, int]: ...
+    def __len__(self) -> int: ...
+
+@final
+class Bpe:
+    """A vocabulary, indexed for speed; immutable."""
+
+    @staticmethod
+    def learn(
+        counts: Counts,
+        *,
+        n_merges: int,
+        pattern: str,
+        special_tokens: list[str],
+        progress: Callable[[int], object] | None = None,
+    ) -> Bpe: ...
+    @staticmethod
+    def from_tokens(
+        pattern: str,
+        tokens: list[tuple[bytes, int]],
+        merges: list[tuple[bytes, bytes]] | None,
+        special_tokens: list[tuple[str, int]],
+    ) -> Bpe: ...
+    def encode(self, text: str, allowed_special: list[str]) -> list[int]: ...
+    def encode_bytes(self, text: str, allowed_special: list[str]) -> bytearray: ...
+    def encode_batch(self, texts: list[str], allowed_special: list[str], threads: int | None) -> list[list[int]]: ...
+    def encode_batch_bytes(
+        self, texts: list[str], allowed_special: list[str], threads: int | None
+    ) -> tuple[bytearray, bytearray]: ...
+    def decode(self, ids: bytes) -> bytes: ...
+    def token_bytes(self, id: int) -> bytes: ...
+    def token_to_id(self, token: bytes) -> int | None: ...
+    def tokens(self) -> list[bytes]: ...
+    def merges(self) -> list[tuple[int, int]]: ...
+    def special_tokens(self) -> list[tuple[str, int]]: ...
+    def pattern(self) -> str: ...
+    def fingerprint(self) -> str: ...
+    def __len__(self) -> int: ...
+
+@final
+class ShardSet:
+    """The shards of a folder, being written: add files or texts, then finish once."""
+
+    def __new__(
+        cls, folder: str, bpe: Bpe, *, eot_id: int | None, shard_tokens: int, val_fraction: float
+    ) -> ShardSet: ...
+    def dtype(self) -> str: ...
+    def add_files(
+        self, files: Files, *, threads: int | None = None, progress: Callable[[int], object] | None = None
+    ) -> dict[str, Any]: ...
+    def add_texts(
+        self, texts: list[str], *, clean: list[str] = ..., threads: int | None = None
+    ) -> dict[str, int]: ...
+    def finish(self) -> list[list[dict[str, str | int]]]: ...
+
+def xxh3_file(path: str | PathLike[str]) -> str:
+    """Return xxh3-64 of a file's content, as 16 hexadecimal digits."""
+
+def clean(text: str, names: list[str]) -> str:
+    """Return a text after the cleaning rules of those names."""
+
+def pieces(text: str, pattern: str = "gpt2") -> list[bytes]:
+    """Return the pieces of a text, as bytes."""
