@@ -9,9 +9,9 @@ from tinygpt.command import run
 
 ENDS = {
     "ValueError": (ValueError("n_head must divide\nd_model"), 2, "tinygpt try: error: n_head must divide d_model\n"),
-    "missing file": (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.txt"), 2, "a.txt: No such file"),
+    "missing file": (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.txt"), 2, "a.txt: no such file"),
     "our own OSError": (BlockingIOError("runs/x: used by process 7"), 2, "error: runs/x: used by process 7\n"),
-    "full disk": (OSError(errno.ENOSPC, "No space left on device", "a.bin"), 1, "a.bin: No space left"),
+    "full disk": (OSError(errno.ENOSPC, "No space left on device", "a.bin"), 1, "a.bin: no space left"),
     "memory": (MemoryError(), 1, "error: out of memory"),
     "failure": (RuntimeError("the loss is nan"), 1, "error: the loss is nan\n"),
     "bug": (KeyError("x"), 1, "KeyError: 'x'; this is a bug"),

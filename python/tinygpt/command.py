@@ -41,15 +41,14 @@ def run(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None, *, 
 
 
 @contextmanager
-def byte_bar(label: str, total_bytes: int | None = None) -> Iterator[Callable[[int], None]]:
-    """A function to call with the bytes done so far; it moves a bar where standard error is a terminal."""
+def byte_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A function to call with the bytes done and the bytes there are; on a terminal it moves a bar."""
     from tqdm import tqdm
 
-    with tqdm(
-        desc=label, total=total_bytes, unit="B", unit_scale=True, leave=False, disable=not sys.stderr.isatty()
-    ) as bar:
+    with tqdm(desc=label, unit="B", unit_scale=True, leave=False, disable=not sys.stderr.isatty()) as bar:
 
-        def move(done: int) -> None:
+        def move(done: int, total: int | None) -> None:
+            bar.total = total
             bar.update(done - bar.n)
 
         yield move
@@ -60,7 +59,8 @@ def _verdict(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError):
         text = str(error)
         if error.strerror:
-            text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+            reason = error.strerror[:1].lower() + error.strerror[1:]
+            text = reason if error.filename is None else f"{error.filename}: {reason}"
         return (1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else 2), text
     if isinstance(error, ValueError):
         return 2, str(error)

@@ -1,0 +1,262 @@
+"""`tinygpt train`: train a model on text or on prepared shards, or continue a run."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinygpt import runfolder
+from tinygpt.command import byte_bar, run
+from tinygpt.config import Options, load, read, to_yaml
+from tinygpt.corpus import Corpus
+from tinygpt.header import read_header
+from tinygpt.manifest import Manifest
+from tinygpt.modelconfig import GPTConfig
+from tinygpt.staging import write_file
+from tinygpt.tokenizer import SPECIAL_SETS, Tokenizer
+from tinygpt.trainconfig import TrainConfig
+
+if TYPE_CHECKING:
+    from tinygpt.dataset import TokenDataset
+    from tinygpt.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainFlags:
+    """What to train on and where to write."""
+
+    data: Path | None = None
+    """Prepared folder or .bin file; or a text file or a folder of texts, prepared into OUT/data first."""
+    val_data: Path | None = None
+    """The same for validation; none takes the part of --data that --val-fraction sets apart."""
+    out: Path | None = None
+    """Folder of the run; none takes runs/NAME, NAME being that of --data."""
+    resume: str | None = None
+    """auto continues the run in --out if one is there; PATH continues the run in that folder."""
+    stride: int | None = None
+    """Tokens from the start of one window to that of the next; none takes --block-size."""
+    cpu: bool = False
+    """Stay on the CPU even if there is a GPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFlags:
+    """How to prepare text; shards that are prepared have all this behind them."""
+
+    tokenizer: Path | None = None
+    """Tokenizer to use, a folder or tokenizer.json; none trains one on the text."""
+    pattern: str = "gpt2"
+    """How the tokenizer splits text into pieces before it merges: gpt2 or byte."""
+    special_tokens: tuple[str, ...] = ("<|endoftext|>",)
+    """Names of special tokens, or one set of them: spm or bert."""
+    documents: str = "file"
+    """What a document is: file (or what stands between <|endoftext|> lines in it), or line."""
+    clean: tuple[str, ...] = ()
+    """Cleaning rules: newlines, whitespace, lowercase, drop-empty-lines."""
+    val_fraction: float = 0.01
+    """Share of the text set apart for validation."""
+
+    @property
+    def special_names(self) -> tuple[str, ...]:
+        """The names, with a set spelled out."""
+        return SPECIAL_SETS.get(self.special_tokens[0], self.special_tokens) if self.special_tokens else ()
+
+
+GROUPS = {"": TrainFlags, "text": TextFlags, "model": GPTConfig, "training": TrainConfig}
+DEFAULTS = {"vocab_size": 8192}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code of `tinygpt train`: 0 done, 130 or 143 stopped by a signal after saving, 2 and 1 for errors."""
+    return run(_train, argv, verb="train")
+
+
+def _train(argv: Sequence[str]) -> int:
+    about = "Trains a model on text or on prepared shards, or continues a run."
+    options = read(argv, GROUPS, prog="tinygpt train", description=about, defaults=DEFAULTS)
+    out, is_resumed = _run_folder(options.build(TrainFlags))
+    recorded = load(out / "config.yaml", GROUPS) if is_resumed and (out / "config.yaml").is_file() else {}
+    options = read(argv, GROUPS, prog="tinygpt train", defaults={**DEFAULTS, **recorded})
+    options.build(TextFlags), options.build(GPTConfig), options.build(TrainConfig)  # refused before any work is done
+    trainer = _resumed(options, out, recorded) if is_resumed else _begun(options, out)
+    flags = replace(options.build(TrainFlags), out=out)
+    settings = to_yaml(flags, options.build(TextFlags), trainer.model.config, trainer.config, without=("resume",))
+    out.mkdir(parents=True, exist_ok=True)
+    write_file(out / "config.yaml", settings)
+    return _fit(trainer, out)
+
+
+def _run_folder(flags: TrainFlags) -> tuple[Path, bool]:
+    """The run's folder, and whether a run in it is to be continued."""
+    if flags.resume is not None and flags.resume != "auto":
+        out = Path(flags.resume)
+        if flags.out not in (None, out):
+            raise ValueError(f"--resume {out} continues in {out}, but --out says {flags.out}; leave --out away")
+        if not runfolder.steps(out):
+            raise FileNotFoundError(f"{out}: no checkpoint to resume; looked for step-*/ in it")
+        return out, True
+    if flags.out is None and flags.data is None:
+        raise ValueError("--data is missing: prepared folder, .bin file, text file or folder of texts")
+    out = flags.out or Path("runs") / flags.data.resolve().stem  # type: ignore[union-attr]
+    found = runfolder.steps(out)
+    if found and flags.resume is None:
+        raise ValueError(
+            f"{out} holds a run of {found[-1]} steps; --resume auto continues it, another --out begins anew"
+        )
+    return out, bool(found)
+
+
+def _begun(options: Options, out: Path) -> "Trainer":
+    """The trainer of a new run."""
+    flags, text, config = options.build(TrainFlags), options.build(TextFlags), options.build(TrainConfig)
+    if flags.data is None:
+        raise ValueError("--data is missing: prepared folder, .bin file, text file or folder of texts")
+    shape = options.build(GPTConfig)
+    data, val_data = _prepare(flags, text, out, shape.vocab_size)
+
+    import torch  # not before the text is prepared: it takes half a gigabyte
+
+    from tinygpt.model import GPT
+    from tinygpt.trainer import Trainer
+
+    train, val = _datasets(data, val_data, shape.block_size, flags.stride)
+    if train.vocab_size != shape.vocab_size and "vocab_size" in options.given(GPTConfig):
+        print(f"vocab_size is {train.vocab_size}, that of the data")
+    torch.manual_seed(config.seed)
+    model = GPT(options.build(GPTConfig, vocab_size=train.vocab_size))
+    config = replace(config, device="cpu") if flags.cpu else config
+    return Trainer(model, train, val, config, folder=out, tokenizer=_given_tokenizer(text))
+
+
+def _resumed(options: Options, out: Path, recorded: Mapping[str, Any]) -> "Trainer":
+    """The trainer of a run where it stopped; what the flags say must agree with it, or be of what may change."""
+    flags, text = options.build(TrainFlags), options.build(TextFlags)
+    changes = {name: value for name, value in options.given(TrainConfig).items() if recorded.get(name, ...) != value}
+    if options.given(TrainFlags).get("cpu"):
+        changes["device"] = "cpu"
+    shape = train = val = None
+    if recorded:
+        shape = options.build(GPTConfig, vocab_size=recorded["vocab_size"])
+        if {"data", "val_data"} & options.given(TrainFlags).keys():
+            paths = _prepare(flags, text, out, shape.vocab_size, is_resumed=True)
+            train, val = _datasets(*paths, shape.block_size, flags.stride)
+
+    from tinygpt.trainer import Trainer
+
+    tokenizer = _given_tokenizer(text)
+    return Trainer.resume(out, train=train, val=val, tokenizer=tokenizer, model_config=shape, **changes)
+
+
+def _given_tokenizer(text: TextFlags) -> Tokenizer | None:
+    return None if text.tokenizer is None else Tokenizer.load(text.tokenizer)
+
+
+def _prepare(
+    flags: TrainFlags, text: TextFlags, out: Path, vocab_size: int, *, is_resumed: bool = False
+) -> tuple[Path, Path | None]:
+    """Where the tokens for training and those for validation lie, None for the val split of the first."""
+    assert flags.data is not None
+    tokenizer = _given_tokenizer(text)
+    val_fraction = text.val_fraction if flags.val_data is None else 0.0
+    data = _shards(flags.data, out / "data", text, tokenizer, vocab_size, val_fraction, is_resumed)
+    if flags.val_data is None:
+        return data, None
+    if tokenizer is None and (data / "tokenizer.json").is_file():
+        tokenizer = Tokenizer.load(data)
+    return data, _shards(flags.val_data, out / "val-data", text, tokenizer, vocab_size, 0.0, is_resumed)
+
+
+def _shards(
+    path: Path,
+    folder: Path,
+    text: TextFlags,
+    tokenizer: Tokenizer | None,
+    vocab_size: int,
+    val_fraction: float,
+    is_resumed: bool,
+) -> Path:
+    """`path` if it holds tokens, else `folder`, which then holds the text of `path` as tokens."""
+    if path.suffix == ".bin" or (path / "manifest.json").is_file():
+        plain = TextFlags(tokenizer=text.tokenizer)
+        for name in (f.name for f in fields(text) if getattr(text, f.name) != getattr(plain, f.name)):
+            raise ValueError(f"--{name.replace('_', '-')} is for text, but {path} is prepared already; leave it away")
+        return path
+    corpus = Corpus(path, documents=text.documents, clean=text.clean)
+    if (folder / "manifest.json").is_file():
+        manifest, kept = Manifest.load(folder), Tokenizer.load(folder)
+        wanted = (vocab_size, text.pattern, text.special_names) if tokenizer is None else tokenizer.fingerprint
+        found = (kept.vocab_size, kept.pattern, tuple(kept.special_tokens)) if tokenizer is None else kept.fingerprint
+        is_same = (wanted, val_fraction) == (found, manifest.val_fraction)
+        if is_same and corpus.unchanged_since(manifest.corpus):
+            print(f"{folder}: prepared already, nothing has changed")
+            return folder
+        if is_resumed:
+            raise ValueError(f"{path} is not the text that {folder} was made from; a run in another --out can take it")
+    if tokenizer is None:
+        with byte_bar("tokenizer") as progress:
+            tokenizer = Tokenizer.train(
+                corpus,
+                vocab_size=vocab_size,
+                pattern=text.pattern,
+                special_tokens=text.special_tokens,
+                progress=progress,
+            )
+    with byte_bar("shards") as progress:
+        manifest = tokenizer.write_shards(corpus, folder, val_fraction=val_fraction, progress=progress)
+    n_tokens = sum(shard.tokens for shards in manifest.splits.values() for shard in shards)
+    print(f"{folder}: {n_tokens:,} tokens of {manifest.vocab_size:,} kinds from {path}")
+    return folder
+
+
+def _datasets(
+    data: Path, val_data: Path | None, block_size: int, stride: int | None
+) -> tuple["TokenDataset", "TokenDataset | None"]:
+    """The windows for training and those for validation, which are shorter where their tokens are few."""
+    from tinygpt.dataset import TokenDataset
+
+    train = TokenDataset(data, block_size=block_size, stride=stride)
+    if val_data is None and not data.is_dir():
+        return train, None
+    path, split = (data, "val") if val_data is None else (val_data, None)
+    n_tokens = read_header(path).n_tokens if path.is_file() else _n_tokens(path, split or "train")
+    if n_tokens < 2:
+        print(f"{path}: no text for validation; --val-fraction or --val-data gives some")
+        return train, None
+    if n_tokens <= block_size:
+        print(f"{path}: {n_tokens} tokens for validation, so its windows are of {n_tokens - 1}")
+    return train, TokenDataset(path, split, block_size=min(block_size, n_tokens - 1))
+
+
+def _n_tokens(folder: Path, split: str) -> int:
+    return sum(shard.tokens for shard in Manifest.load(folder).splits.get(split, ()))
+
+
+def _fit(trainer: "Trainer", out: Path) -> int:
+    """Trains, says what is trained and what came of it, and gives the exit code."""
+    from tinygpt.engine import configure_process
+    from tinygpt.trainer import stop_on_signals
+
+    engine, train, windows = trainer.engine, trainer.train, trainer.config.windows_per_step
+    configure_process(engine)
+    print(f"{trainer.model.n_parameters:,} parameters on {engine.device}, {engine.dtype}, {engine.threads} CPU threads")
+    steps = "as many steps as fit the time" if trainer.total_steps is None else f"{trainer.total_steps:,} steps"
+    begin = f" from step {trainer.step:,}" if trainer.step else ""
+    print(
+        f"{train.n_tokens:,} tokens, {len(train):,} windows an epoch; {steps} of {windows} windows{begin}", flush=True
+    )
+    with stop_on_signals(trainer) as interruption:
+        result = trainer.fit()
+    print(f"ended at step {result.step:,} ({result.reason}) after {result.seconds:.0f} s")
+    if result.best_loss is not None:
+        print(f"best validation loss {result.best_loss:.4f} nats per token, at step {result.best_step:,}")
+    if result.evaluation is not None and result.evaluation.bits_per_byte is not None:
+        print(f"last validation {result.evaluation.bits_per_byte:.4f} bits per byte")
+    print(f"written: {out}/best, {out}/last, {out}/metrics.jsonl, {out}/config.yaml")
+    if trainer.tokenizer is not None:
+        print(f'next: tinygpt generate --checkpoint {out} --prompt "..." --temperature 0.8')
+    return interruption.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

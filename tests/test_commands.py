@@ -1,0 +1,223 @@
+"""The commands as their users meet them: results, exit codes, and one clear line for every wrong input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tinygpt import __main__, generate, train
+
+TEXT = "".join(f"Line {i} of a small text: the cat sat on mat number {i * 7919 % 1000}.\n" for i in range(3000))
+SHAPE = (
+    "--vocab-size 300 --n-layer 1 --n-head 2 --d-model 16 --block-size 16 --batch-size 4 --eval-batches 2 --threads 1"
+)
+
+
+def tinygpt(*words: str, timeout: float = 120, **options: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
+    line = [sys.executable, "-m", "tinygpt", *words]
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=timeout, **options)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "cats.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(text_file: Path) -> Path:
+    """A run of 20 steps on a text file."""
+    out = text_file.parent / "run"
+    words = f"--data {text_file} --out {out} {SHAPE} --max-steps 20 --eval-every 10 --save-every 10 --log-every 5"
+    assert train.main(words.split()) == 0
+    return out
+
+
+def test_training_on_a_text_file_leaves_a_whole_run(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert {"data", "config.yaml", "metrics.jsonl", "best", "last", "step-0000010", "step-0000020"} <= names
+    steps = [json.loads(line)["step"] for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert steps[-1] == 20
+
+
+def test_the_written_config_trains_the_same_again(finished: Path, tmp_path: Path) -> None:
+    assert train.main(["--config", str(finished / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
+    weights = [path / "last" / "model.safetensors" for path in (finished, tmp_path / "again")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_second_run_on_the_same_text_reuses_its_shards(text_file: Path, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished / "data", out / "data")
+    before = {path.name: path.stat().st_mtime_ns for path in (out / "data").iterdir()}
+    assert train.main(f"--data {text_file} --out {out} {SHAPE} --max-steps 1".split()) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in (out / "data").iterdir()} == before
+
+
+def test_resume_auto_goes_on_where_the_run_stopped(text_file: Path, finished: Path, tmp_path: Path) -> None:
+    words = f"--data {text_file} --out {tmp_path / 'run'} {SHAPE} --eval-every 10 --save-every 10 --log-every 5"
+    assert train.main([*words.split(), "--max-steps", "10", "--warmup-steps", "100"]) == 0
+    assert train.main(["--resume", str(tmp_path / "run"), "--max-steps", "20"]) == 0
+    assert (tmp_path / "run" / "step-0000020").is_dir()
+    assert train.main([*words.split(), "--max-steps", "20", "--resume", "auto"]) == 0
+
+
+def test_generate_writes_the_prompt_and_the_same_text_for_the_same_seed(
+    finished: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--checkpoint", str(finished), "--prompt", "Line 7", "--max-new-tokens", "20", "--seed", "3"]
+    assert [generate.main(words), generate.main(words)] == [0, 0]
+    shown = capfd.readouterr().out
+    assert shown.startswith("Line 7")
+    assert shown[: len(shown) // 2] == shown[len(shown) // 2 :]
+
+
+def test_generate_reads_the_prompt_from_a_file_and_from_standard_input(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_text("größer", encoding="utf-8")
+    words = ["generate", "--checkpoint", str(finished), "--max-new-tokens", "5", "--temperature", "0", "--cpu"]
+    from_file = tinygpt(*words, "--prompt-file", str(tmp_path / "prompt.txt"))
+    from_input = tinygpt(*words, "--prompt", "-", input="größer", encoding="utf-8")
+    assert (from_file.returncode, from_file.stdout) == (0, from_input.stdout)
+    assert from_file.stdout.startswith("größer")
+
+
+def test_several_texts_differ(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["--checkpoint", str(finished), "--prompt", "The", "--max-new-tokens", "20", "--seed", "3", "--n", "2"]
+    assert generate.main(words) == 0
+    first, second = capfd.readouterr().out.removeprefix("--- 1 of 2\n").split("--- 2 of 2\n")
+    assert first != second
+
+
+def test_sigterm_saves_and_exits_143(text_file: Path, tmp_path: Path) -> None:
+    words = f"train --data {text_file} --out {tmp_path / 'run'} {SHAPE} --max-steps 1000000 --log-every 1"
+    with subprocess.Popen(
+        [sys.executable, "-m", "tinygpt", *words.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        while "step 3" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (143, "")
+    assert (tmp_path / "run" / "last" / "model.safetensors").is_file()
+
+
+def test_a_closed_pipe_is_quiet(finished: Path) -> None:
+    words = f"generate --checkpoint {finished} --max-new-tokens 2000 --prompt x".split()
+    with subprocess.Popen(
+        [sys.executable, "-m", "tinygpt", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
+def test_tinygpt_alone_lists_its_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert __main__.main([]) == 0
+    shown = capsys.readouterr().out
+    assert [verb for verb in __main__.VERBS if f"  {verb} " not in shown] == []
+
+
+def test_version_and_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [__main__.main(["--version"]), __main__.main(["trian"])] == [0, 2]
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("tinygpt 0.1.0\n", "tinygpt: error: unknown verb trian: did you mean train?\n")
+
+
+@pytest.fixture
+def world(finished: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to stand in, with good and bad things in it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(text_file, "cats.txt")
+    Path("tiny.txt").write_text("a cat", encoding="utf-8")
+    Path("empty.txt").write_bytes(b"")
+    Path("binary.txt").write_bytes(bytes(range(256)) * 4096)
+    Path("latin1.txt").write_bytes("größer".encode("latin-1"))
+    for folder in ("nothing", "pictures", "noweights"):
+        Path(folder).mkdir()
+    Path("pictures/cat.png").write_bytes(b"\x89PNG")
+    shutil.copytree(finished / "data", "data")
+    shutil.copytree(finished, "run", symlinks=True)
+    shutil.copytree(finished / "data", "cut")
+    os.truncate("cut/train_000000.bin", 2000)
+    shutil.copytree(finished / "data", "badtokenizer")
+    Path("badtokenizer/tokenizer.json").write_text("{", encoding="utf-8")
+    shutil.copytree(finished / "step-0000020", "flipped")
+    raw = bytearray(Path("flipped/model.safetensors").read_bytes())
+    raw[-1] ^= 1
+    Path("flipped/model.safetensors").write_bytes(raw)
+    return tmp_path
+
+
+TRAIN = f"train {SHAPE} --max-steps 1 --out new"
+WRONG_INPUTS = {
+    "train --out new": "--data is missing",
+    f"{TRAIN} --data nowhere.txt": "nowhere.txt",
+    f"{TRAIN} --data empty.txt": "no text",
+    f"{TRAIN} --data nothing": "nothing",
+    f"{TRAIN} --data pictures": "pictures",
+    f"{TRAIN} --data binary.txt": "binary.txt",
+    f"{TRAIN} --data tiny.txt": "tokens",
+    f"{TRAIN} --data cut": "train_000000.bin",
+    f"{TRAIN} --data badtokenizer": "tokenizer.json",
+    f"{TRAIN} --data data --tokenizer nowhere.json": "nowhere.json",
+    f"{TRAIN} --data data --config nowhere.yaml": "nowhere.yaml",
+    f"{TRAIN} --data data --config nothing": "nothing",
+    f"{TRAIN} --data data --block-size 1000000": "block_size",
+    f"{TRAIN} --data cats.txt --vocab-size 100": "vocab_size must be at least 257",
+    f"{TRAIN} --data data --n-head 3": "--n-head must divide d_model (16), got 3",
+    f"{TRAIN} --data data --dropout 2": "--dropout",
+    f"{TRAIN} --data data --lr -1": "--lr must be above 0, got -1.0",
+    f"{TRAIN} --data data --num-layers 2": "unknown flag --num-layers: here it is --n-layer",
+    f"{TRAIN} --data data --max-stepz 2": "unknown flag --max-stepz: did you mean --max-steps?",
+    f"{TRAIN} --data cats.txt --clean newline": "newline",
+    f"{TRAIN} --data data --clean newlines": "--clean is for text, but data is prepared already",
+    f"{TRAIN} --data cats.txt --documents chapter": "documents",
+    f"{TRAIN} --data cats.txt --pattern gpt5": "pattern",
+    f"{TRAIN} --data data --resume nowhere": "nowhere",
+    f"train {SHAPE} --max-steps 30 --data data --out run": "run holds a run of 20 steps; --resume auto continues it",
+    "train --resume run --max-steps 30 --d-model 32": "d_model: 16 -> 32",
+    "train --resume run --max-steps 30 --batch-size 5": "batch_size: 4 -> 5",
+    "generate": "--checkpoint is missing",
+    "generate --checkpoint nowhere": "nowhere",
+    "generate --checkpoint cats.txt": "cats.txt",
+    "generate --checkpoint nothing": "nothing",
+    "generate --checkpoint data": "data",
+    "generate --checkpoint flipped": "model.safetensors",
+    "generate --checkpoint run --prompt-file nowhere.txt": "nowhere.txt",
+    "generate --checkpoint run --prompt-file nothing": "nothing",
+    "generate --checkpoint run --prompt-file latin1.txt": "latin1.txt: not UTF-8",
+    "generate --checkpoint run --prompt a --prompt-file tiny.txt": "--prompt and --prompt-file",
+    "generate --checkpoint run --temperature -1": "temperature",
+    "generate --checkpoint run --top-p 2": "top_p",
+    "generate --checkpoint run --top-k -1": "top_k",
+    "generate --checkpoint run --max-new-tokens -5": "max_new_tokens",
+    "generate --checkpoint run --which tenth": "--which must be best, last or the number of a step",
+    "generate --checkpoint run --which 11": "11",
+    "generate --checkpoint run --n 0": "--n must be at least 1, got 0",
+    "generate --checkpoint run --length 5": "unknown flag --length: here it is --max-new-tokens",
+}
+
+
+@pytest.mark.parametrize("line", WRONG_INPUTS)
+def test_a_wrong_input_ends_in_one_clear_line(line: str, world: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = sorted(str(path) for path in Path("run").rglob("*"))
+    code = __main__.main(line.split())
+    shown = [line for line in capfd.readouterr().err.splitlines() if ": warning: " not in line]
+    assert (code, len(shown)) == (2, 1), shown
+    assert shown[0].startswith(f"tinygpt {line.split()[0]}: error: ")
+    assert WRONG_INPUTS[line] in shown[0]
+    assert sorted(str(path) for path in Path("run").rglob("*")) == before
+
+
+def test_no_traceback_from_a_process_of_its_own(world: Path) -> None:
+    done = tinygpt("train", "--data", "nowhere.txt", "--out", "new", cwd=str(world))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
