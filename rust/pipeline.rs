@@ -77,7 +77,7 @@ impl Cleaning {
                 report.invalid_sequences += raw.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).count() as u64;
             }
             let clean = clean(&self.rules, &text, part.starts);
-            report.documents += u64::from(part.ends);
+            report.documents += u64::from(part.last);
             report.bytes_read += raw.len() as u64;
             report.bytes_used += clean.len() as u64;
             each(&clean, part)?;
@@ -556,7 +556,7 @@ mod tests {
     fn bytes_that_are_not_utf8_are_counted_or_refused_by_place() {
         let block = Block {
             text: b"ab\xffcd\xff\xff".to_vec(),
-            parts: vec![Part { end: 7, side: Side::Train, starts: true, ends: true, file: 0, offset: 100 }],
+            parts: vec![Part { end: 7, side: Side::Train, starts: true, ends: true, last: true, file: 0, offset: 100 }],
             consumed: 7,
         };
         let report = Cleaning::none().for_each_part(&block, |_, _| Ok(())).unwrap();

@@ -142,6 +142,7 @@ class Corpus:
                 threads=threads,
                 progress=_with_total(progress, self.n_bytes),
             )
+            _end(progress, self.n_bytes)
             return counts
         texts = islice(self._each_text(), max_documents)
         self.report = {}
@@ -155,6 +156,7 @@ class Corpus:
         threads = self.threads if threads is None else threads
         if self._files is not None:
             report = shards.add_files(self._files, threads=threads, progress=_with_total(progress, self.n_bytes))
+            _end(progress, self.n_bytes)
             self._read = report.pop("read")
             self.report = report
             return
@@ -272,6 +274,12 @@ def _rule_names(names: Sequence[str]) -> list[str]:
 
 def _with_total(progress: Progress | None, total: int | None) -> Callable[[int], object] | None:
     return None if progress is None else lambda done: progress(done, total)
+
+
+def _end(progress: Progress | None, total: int | None) -> None:
+    """Says that all is done: a short pass would else say nothing."""
+    if progress is not None and total is not None:
+        progress(total, total)
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

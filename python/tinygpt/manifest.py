@@ -65,6 +65,8 @@ class Manifest:
     """Sources and cleaning rules; None when the text came from an iterable."""
     report: Mapping[str, Any] = field(default_factory=dict)
     """Counts of the pass over the corpus."""
+    training: Mapping[str, Any] | None = None
+    """What the tokenizer was trained with; None when it was given."""
     splits: Mapping[str, tuple[Shard, ...]]
     """Shards of each split, in order."""
 
@@ -82,6 +84,7 @@ class Manifest:
         _require(self, "shard_tokens", "a whole number from 1", lambda value: _whole(value, 1))
         _require(self, "corpus", "null or an object", lambda value: value is None or isinstance(value, Mapping))
         _require(self, "report", "an object", lambda value: isinstance(value, Mapping))
+        _require(self, "training", "null or an object", lambda value: value is None or isinstance(value, Mapping))
         _require(self, "splits", "an object", lambda value: isinstance(value, Mapping))
         if self.dtype == "uint16" and self.vocab_size > 65536:
             raise ValueError(f"dtype must be uint32 for a vocab_size above 65536, found uint16 and {self.vocab_size}")

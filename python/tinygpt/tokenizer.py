@@ -346,6 +346,7 @@ class Tokenizer:
         shard_tokens: int = 100_000_000,
         threads: int | None = None,
         progress: Progress | None = None,
+        training: Mapping[str, Any] | None = None,
     ) -> Manifest:
         """Encodes a corpus into `folder`: shards, `tokenizer.json` and, last, `manifest.json`.
 
@@ -360,6 +361,7 @@ class Tokenizer:
             shard_tokens: Most tokens in one file.
             threads: None means one for each core.
             progress: Called now and then with the bytes done and the bytes there are (None when unknown).
+            training: What this tokenizer was trained with, for the manifest.
 
         Raises:
             FileExistsError: `folder` holds something else.
@@ -390,6 +392,7 @@ class Tokenizer:
                 shard_tokens=shard_tokens,
                 corpus=corpus.lineage(),
                 report=corpus.report,
+                training=training,
                 splits={name: tuple(split) for name, split in [("train", train), ("val", val)] if split},
             )
             manifest.save(staging)

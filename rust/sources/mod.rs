@@ -37,10 +37,12 @@ pub struct Part {
     pub end: usize,
     /// Its split.
     pub side: Side,
-    /// Whether a document starts with it.
+    /// Whether a document, or its share of one side, starts with it.
     pub starts: bool,
-    /// Whether a document ends with it.
+    /// Whether a document, or its share of one side, ends with it.
     pub ends: bool,
+    /// Whether a document ends with it, both sides taken together.
+    pub last: bool,
     /// Number of its file in the list, or of its text.
     pub file: usize,
     /// Byte at which it starts in its file or text.
@@ -162,7 +164,7 @@ impl<'a> Texts<'a> {
                 self.open = Some((0, cut));
             } else {
                 let side = side_of(text, self.val_fraction);
-                block.push(text, Part { end: 0, side, starts: true, ends: true, file, offset: 0 });
+                block.push(text, Part { end: 0, side, starts: true, ends: true, last: true, file, offset: 0 });
                 self.next += 1;
             }
             return;
@@ -171,7 +173,8 @@ impl<'a> Texts<'a> {
         let want = self.block_bytes.saturating_sub(block.text.len()).max(1);
         // All of the text is here, so some length is always found.
         let length = part_length(&text[at..end], want, true, self.pattern).unwrap_or(end - at);
-        let part = Part { end: 0, side, starts: at == start, ends: at + length == end, file, offset: at as u64 };
+        let part =
+            Part { end: 0, side, starts: at == start, ends: at + length == end, last: at + length == text.len(), file, offset: at as u64 };
         block.push(&text[at..at + length], part);
         self.open = Some((at + length, cut));
         if at + length == text.len() {

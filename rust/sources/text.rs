@@ -152,7 +152,7 @@ impl TextFiles {
         if end > start {
             let text = &open.window[start..end];
             let side = side_of(text, self.val_fraction);
-            block.push(text, Part { end: 0, side, starts: true, ends: true, file: self.next, offset: open.at });
+            block.push(text, Part { end: 0, side, starts: true, ends: true, last: true, file: self.next, offset: open.at });
         }
         open.at = open.base + next as u64;
         Ok(true)
@@ -216,6 +216,7 @@ impl TextFiles {
             side: if val { Side::Val } else { Side::Train },
             starts: open.at == long.start || Some(open.at) == long.cut,
             ends: limit == Some(open.at + length as u64),
+            last: end == Some(open.at + length as u64),
             file: self.next,
             offset: open.at,
         };

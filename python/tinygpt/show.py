@@ -1,0 +1,203 @@
+"""`tinygpt show`: say what a file or folder is, and verify it."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from tinygpt import runfolder
+from tinygpt._core import FormatError
+from tinygpt.command import run
+from tinygpt.config import read
+from tinygpt.header import HEADER_BYTES, read_header
+from tinygpt.manifest import Manifest
+from tinygpt.tokenizer import Tokenizer
+
+Rows = Iterator[tuple[str, object]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowFlags:
+    """What to look at."""
+
+    paths: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Prepared folders, shards, tokenizers, checkpoints, runs."""
+    verify: bool = False
+    """Read all of it and compare every checksum."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code of `tinygpt show`: 0 done and all is well, 2 for what is damaged or unknown."""
+    return run(_show, argv, verb="show")
+
+
+def _show(argv: Sequence[str]) -> int:
+    flags = read(argv, {"": ShowFlags}, prog="tinygpt show", description="Says what a file or folder is.").build(
+        ShowFlags
+    )
+    if not flags.paths:
+        raise ValueError("PATHS is missing: a prepared folder, shard, tokenizer, checkpoint or run")
+    for path in flags.paths:
+        kind, rows = _look(path, verify=flags.verify)
+        print(f"{path}: {kind}")
+        for name, value in rows:
+            print(f"  {name:<15} {value}")
+        if flags.verify:
+            print("  verified        all of it")
+    return 0
+
+
+def _look(path: Path, *, verify: bool) -> tuple[str, Iterable[tuple[str, object]]]:
+    """What a path is, and what there is to say of it."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if path.is_dir():
+        if (path / "manifest.json").is_file():
+            return "prepared folder", list(_prepared(path, verify=verify))
+        if runfolder.steps(path):
+            return "run", list(_run(path, verify=verify))
+        if (path / "config.json").is_file():
+            return "checkpoint", list(_checkpoint(path, verify=verify))
+        if (path / "tokenizer.json").is_file():
+            return "tokenizer", list(_tokenizer(path))
+        raise FormatError(f"{path}: no manifest.json, step-*/, config.json or tokenizer.json in it, so nothing of ours")
+    if path.suffix == ".bin":
+        return "shard", list(_shard(path, verify=verify))
+    if path.suffix in (".json", ".tiktoken"):
+        return "tokenizer", list(_tokenizer(path))
+    if path.suffix == ".jsonl":
+        return "metrics", list(_metrics(path))
+    raise FormatError(f"{path}: neither a .bin shard nor a tokenizer.json, .tiktoken or metrics.jsonl")
+
+
+def _prepared(path: Path, *, verify: bool) -> Rows:
+    manifest = Manifest.load(path)
+    manifest.check(path, verify=verify)
+    tokenizer = Tokenizer.load(path)
+    if tokenizer.fingerprint != manifest.fingerprint:
+        raise FormatError(
+            f"{path}: tokenizer.json has the fingerprint {tokenizer.fingerprint[:8]}.., but the shards were written with "
+            f"{manifest.fingerprint[:8]}..; write the shards again"
+        )
+    yield (
+        "tokenizer",
+        f"{manifest.vocab_size:,} ids, pattern {tokenizer.pattern}, fingerprint {manifest.fingerprint[:16]}",
+    )
+    for name, shards in manifest.splits.items():
+        tokens, n_bytes = sum(shard.tokens for shard in shards), sum(shard.bytes for shard in shards)
+        documents = sum(shard.documents for shard in shards)
+        yield name, f"{tokens:,} tokens in {len(shards)} shards, {documents:,} documents, {n_bytes:,} bytes of text"
+    if manifest.corpus is not None:
+        sources = manifest.corpus.get("sources", [])
+        total = sum(source.get("bytes", 0) for source in sources)
+        yield (
+            "text",
+            f"{len(sources):,} files, {total:,} bytes, the first {sources[0]['path'] if sources else 'missing'}",
+        )
+        yield "cleaning", ", ".join(manifest.corpus.get("clean", [])) or "none"
+
+
+def _shard(path: Path, *, verify: bool) -> Rows:
+    header = read_header(path)
+    yield "tokens", f"{header.n_tokens:,} of type {header.dtype}"
+    if header.fingerprint is None:
+        yield "written by", "llm.c or modded-nanogpt: its header says no more"
+        return
+    yield "vocab_size", f"{header.vocab_size:,}"
+    yield "end of text", "none" if header.eot_id is None else header.eot_id
+    yield "documents", f"{header.n_documents:,}"
+    yield "text", f"{header.n_bytes:,} bytes"
+    yield "tokenizer", f"fingerprint {header.fingerprint[:16]}"
+    if verify:
+        _verify_shard(path, header.vocab_size or 0)
+
+
+def _verify_shard(path: Path, vocab_size: int) -> None:
+    """Compares a shard with the manifest beside it, and every id with the vocabulary."""
+    import numpy as np
+
+    header = read_header(path)
+    tokens = np.memmap(path, header.dtype, "r", HEADER_BYTES, (header.n_tokens,)) if header.n_tokens else np.zeros(0)
+    for start in range(0, header.n_tokens, 1 << 22):
+        largest = int(tokens[start : start + (1 << 22)].max())
+        if largest >= vocab_size:
+            raise FormatError(f"{path}: id {largest}, but the vocabulary has {vocab_size} ids; write the shards again")
+    if (path.parent / "manifest.json").is_file():
+        Manifest.load(path.parent).check(path.parent, verify=True)
+
+
+def _tokenizer(path: Path) -> Rows:
+    tokenizer = Tokenizer.load(path)
+    yield "vocab_size", f"{tokenizer.vocab_size:,}"
+    yield "merges", f"{len(tokenizer.merges):,}"
+    yield "pattern", tokenizer.pattern if path.suffix != ".tiktoken" else "not said by the file; read as gpt2"
+    special = ", ".join(f"{name} = {i}" for name, i in tokenizer.special_tokens.items())
+    yield "special tokens", special or "none"
+    yield "fingerprint", tokenizer.fingerprint[:16]
+    longest = max(
+        (tokenizer.token_bytes(i) for i in range(256, tokenizer.vocab_size - len(tokenizer.special_tokens))),
+        key=len,
+        default=b"",
+    )
+    yield "longest token", repr(longest.decode(errors="backslashreplace"))
+
+
+def _checkpoint(path: Path, *, verify: bool) -> Rows:
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    if verify:
+        runfolder.verify(path)
+    yield "class", ", ".join(config.get("architectures") or ["not said"])
+    for name in (
+        "vocab_size",
+        "max_position_embeddings",
+        "n_positions",
+        "num_hidden_layers",
+        "n_layer",
+        "hidden_size",
+        "n_embd",
+    ):
+        if name in config:
+            yield name, f"{config[name]:,}"
+    weights = sum(file.stat().st_size for file in path.glob("*.safetensors") if file.name != "optimizer.safetensors")
+    yield "weights", f"{weights:,} bytes"
+    if (path / "trainer.json").is_file():
+        facts = json.loads((path / "trainer.json").read_text(encoding="utf-8"))
+        yield "step", f"{facts.get('step', 0):,}; training can go on from here"
+    yield "tokenizer", "tokenizer.json" if (path / "tokenizer.json").is_file() else "none"
+
+
+def _run(path: Path, *, verify: bool) -> Rows:
+    steps = runfolder.steps(path)
+    yield "checkpoints", ", ".join(f"{step:,}" for step in steps)
+    for name in ("best", "last"):
+        target = runfolder.follow(path, name)
+        yield name, "missing" if target is None else target.name
+    if verify:
+        for step in steps:
+            runfolder.verify(runfolder.step_folder(path, step))
+    if (path / "metrics.jsonl").is_file():
+        yield from _metrics(path / "metrics.jsonl")
+    newest = runfolder.step_folder(path, steps[-1])
+    if (newest / "config.json").is_file():
+        yield from _checkpoint(newest, verify=False)
+
+
+def _metrics(path: Path) -> Rows:
+    last = None
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                last = json.loads(line)
+            except ValueError:
+                raise FormatError(f"{path}: line {number} is not JSON: {line[:60]!r}") from None
+    if last is None:
+        yield "lines", 0
+        return
+    yield "last line", json.dumps({name: value for name, value in last.items() if name != "resources"})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tinygpt import Manifest, Tokenizer
+from tinygpt.preparation import Preparation
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "poem.txt"
+    path.write_text("The rose is red, the violet's blue,\nThe honey's sweet, and so are you.\n" * 20)
+    return path
+
+
+def prepare(text: Path, folder: Path, vocab_size: int = 270, **settings: object) -> tuple[Manifest, bool]:
+    how = Preparation(**settings)  # type: ignore[arg-type]
+    return how.prepare(how.corpus([text]), folder, vocab_size=vocab_size)
+
+
+def test_nothing_is_done_twice(text: Path, tmp_path: Path) -> None:
+    first = prepare(text, tmp_path / "data")
+    written = (tmp_path / "data/train_000000.bin").stat().st_mtime_ns
+    assert prepare(text, tmp_path / "data") == (first[0], False)
+    assert (tmp_path / "data/train_000000.bin").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"vocab_size": 280}, {"val_fraction": 0.5}, {"clean": ("lowercase",)}, {"special_tokens": ("<eos>",)}, {"pattern": "byte"}],
+)  # fmt: skip
+def test_another_setting_prepares_anew(text: Path, tmp_path: Path, change: dict[str, object]) -> None:
+    prepare(text, tmp_path / "data")
+    assert prepare(text, tmp_path / "data", **change)[1]  # type: ignore[arg-type]
+
+
+def test_another_text_prepares_anew(text: Path, tmp_path: Path) -> None:
+    prepare(text, tmp_path / "data")
+    text.write_text(text.read_text().replace("red", "rot"))
+    assert prepare(text, tmp_path / "data")[1]
+
+
+def test_a_tokenizer_that_is_given_is_used(text: Path, tmp_path: Path) -> None:
+    Tokenizer.from_merges([(b"t", b"h")], special_tokens=["<|endoftext|>"]).save(tmp_path / "tok")
+    manifest, _ = prepare(text, tmp_path / "data", tokenizer=tmp_path / "tok")
+    assert (manifest.vocab_size, manifest.fingerprint) == (258, Tokenizer.load(tmp_path / "tok").fingerprint)
+    assert not prepare(text, tmp_path / "data", tokenizer=tmp_path / "tok")[1]
+
+
+def test_a_set_of_special_tokens_goes_by_one_name(text: Path, tmp_path: Path) -> None:
+    prepare(text, tmp_path / "data", special_tokens=("spm",))
+    tokenizer = Tokenizer.load(tmp_path / "data")
+    assert list(tokenizer.special_tokens) == ["<pad>", "<unk>", "<bos>", "<eos>"]
+    assert tokenizer.eot_id == tokenizer.special_tokens["<eos>"]
+
+
+def test_values_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="val_fraction must be at least 0 and below 1, got 1"):
+        Preparation(val_fraction=1)
+    with pytest.raises(ValueError, match="shard_tokens must be from 1 to 2147483647, got 0"):
+        Preparation(shard_tokens=0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+@pytest.mark.parametrize("stage", ["count", "learn", "write"])
+def test_ctrl_c_answers_within_a_second_and_leaves_nothing(tmp_path: Path, stage: str) -> None:
+    body = {
+        "count": "Corpus('big.txt').count()",
+        "learn": "Tokenizer.from_counts(counts, vocab_size=10**6)",
+        "write": "Tokenizer.from_merges([], special_tokens=['<|endoftext|>']).write_shards('big.txt', 'data')",
+    }[stage]
+    script = f"""
+import random
+from tinygpt import Corpus, Counts, Tokenizer
+if {stage!r} == "learn":
+    letters = random.Random(0).randbytes(6_000_000).hex()
+    counts = Counts({{letters[i:i + 40].encode(): 1 for i in range(0, len(letters), 40)}})
+else:
+    with open("big.txt", "w") as file:
+        for _ in range(60):
+            file.write("some words, in which nothing comes twice in a row; " * 200_000)
+print("ready", flush=True)
+{body}
+"""
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    time.sleep(0.4)
+    begin = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=60)
+    assert b"KeyboardInterrupt" in errors
+    assert time.monotonic() - begin < 1.5  # a second, and the interpreter's own end
+    assert [path.name for path in tmp_path.iterdir() if path.name != "big.txt"] == []
