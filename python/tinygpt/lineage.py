@@ -1,0 +1,133 @@
+"""What a run descends from: its data, tokenizer, model shape and settings, as facts that a continued run must match."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tinygpt.dataset import TokenDataset
+from tinygpt.model import GPT, GPTConfig
+from tinygpt.tokenizer import Tokenizer
+
+
+def tokenizer_beside(data: TokenDataset) -> Tokenizer | None:
+    """The tokenizer.json that lies beside the shards; None when there is none, or no folder."""
+    if data.folder is None or not (data.folder / "tokenizer.json").is_file():
+        return None
+    return Tokenizer.load(data.folder)
+
+
+def check_kinship(model: GPT, train: TokenDataset, val: TokenDataset | None, tokenizer: Tokenizer | None) -> None:
+    """Returns when model, data and tokenizer belong together.
+
+    Raises:
+        ValueError: Ids or windows do not fit the model, or the tokenizer is not the data's.
+    """
+    for name, data in (("training", train), ("validation", val)):
+        if data is None:
+            continue
+        for key in ("vocab_size", "block_size"):
+            found, room = getattr(data, key), getattr(model.config, key)
+            if found > room:
+                raise ValueError(
+                    f"{key} of the model is {room}, too small for the {name} data's {found}; make it {found}"
+                )
+        ours, theirs = tokenizer.fingerprint if tokenizer is not None else None, data.fingerprint
+        if ours is not None and theirs is not None and not _same(ours, theirs):
+            found, wanted = f"{ours[:6]}..", f"{theirs[:6]}.."
+            raise ValueError(
+                f"tokenizer fingerprint {found} is not the {name} data's {wanted}; use the tokenizer.json beside them"
+            )
+
+
+def data_facts(data: TokenDataset | None, run: Path) -> dict[str, Any] | None:
+    """What identifies the data of a run and opens them again; None for no data.
+
+    Args:
+        data: The data.
+        run: The run's folder; data inside it are named from there, so that the whole can be moved.
+    """
+    if data is None:
+        return None
+    folder = None if data.folder is None or data.split is None else data.folder.resolve()  # a single file has no split
+    manifest = None if folder is None else folder / "manifest.json"
+    if folder is not None and folder.is_relative_to(run.resolve()):
+        folder = folder.relative_to(run.resolve())
+    x, y = data[0]  # each (T,)
+    return {
+        "folder": None if folder is None else str(folder),
+        "open": {key: getattr(data, key) for key in ("split", "block_size", "stride", "mode", "shuffle")},
+        "fingerprint": data.fingerprint,
+        "vocab_size": data.vocab_size,
+        "n_tokens": data.n_tokens,
+        "n_windows": len(data),
+        "manifest_sha256": _sha256(manifest.read_bytes()) if manifest and manifest.is_file() else None,
+        "first_window_sha256": _sha256(x.numpy().tobytes() + y.numpy().tobytes()),
+    }
+
+
+def open_data(facts: Mapping[str, Any], run: Path, name: str) -> TokenDataset:
+    """Opens the data that `data_facts` described.
+
+    Raises:
+        ValueError: They lay in no prepared folder.
+        FileNotFoundError: The folder is gone.
+    """
+    if facts["folder"] is None:
+        raise ValueError(f"{run}: its {name} data lay in no prepared folder; give the same tokens again as {name}=")
+    folder = run / facts["folder"]
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: the run's {name} data are no longer there; put them back or give {name}=")
+    return TokenDataset(folder, **facts["open"])
+
+
+def differences(
+    recorded: Mapping[str, Any],
+    *,
+    run: Path,
+    data: Mapping[str, TokenDataset | None],
+    tokenizer: Tokenizer | None,
+    model_config: GPTConfig | None,
+    changes: Mapping[str, Any],
+) -> list[str]:
+    """Each thing, as "name: old -> new", in which a continued run would not be the run that was saved.
+
+    Args:
+        recorded: The facts of trainer.json.
+        run: The run's folder.
+        data: Training and validation data by name.
+        tokenizer: The tokenizer given; None takes the recorded one.
+        model_config: The model's shape asked for; None takes the recorded one.
+        changes: Settings with new values, without those that may change.
+    """
+    pairs: list[tuple[str, Any, Any]] = []
+    for name, dataset in data.items():
+        old, new = recorded["data"][name], data_facts(dataset, run)
+        if old is None or new is None:
+            sizes = ["none" if facts is None else f"{facts['n_tokens']} tokens" for facts in (old, new)]
+            pairs.append((f"{name} data", sizes[0], sizes[1]))
+            continue
+        old, new = ({**facts, **facts["open"]} for facts in (old, new))
+        pairs += [(f"{name} {key}", old[key], new[key]) for key in new if key not in ("folder", "open", "split")]
+    if tokenizer is not None:
+        pairs.append(("tokenizer", recorded["tokenizer"], tokenizer.fingerprint))
+    if model_config is not None:
+        pairs += [(key, recorded["model"].get(key), value) for key, value in asdict(model_config).items()]
+    pairs += [(key, recorded["config"][key], value) for key, value in changes.items()]
+    return [f"{name}: {_short(old)} -> {_short(new)}" for name, old, new in pairs if old != new]
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two fingerprints agree; the header of a shard holds the first half of one."""
+    n = min(len(one), len(other))
+    return one[:n] == other[:n]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:6]}.."

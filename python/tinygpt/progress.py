@@ -1,0 +1,107 @@
+"""Progress: what a run has behind it, and which limit it has reached; plain numbers, saved with every checkpoint."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tinygpt.trainconfig import LIMITS, TrainConfig
+
+DEFAULT_STEPS = 2000
+FORECAST_STEPS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands."""
+
+    step: int = 0
+    """Optimiser steps taken."""
+    tokens: int = 0
+    """Target tokens trained on."""
+    seconds: float = 0.0
+    """Seconds that the run has taken, over all its sessions."""
+    skipped: int = 0
+    """Steps whose loss or gradient was not finite."""
+    faults_in_a_row: int = 0
+    """Such steps since the last good one."""
+    best_loss: float | None = None
+    """Lowest validation loss, nats per token."""
+    best_step: int | None = None
+    """The step it was measured at."""
+    evaluations_since_best: int = 0
+    """Evaluations after that one."""
+    forecast_steps: int | None = None
+    """Length of a run that is limited by seconds alone, once it is known."""
+
+    def after_step(self, *, tokens: int, seconds: float, skipped: bool, is_fault: bool) -> "Progress":
+        """One step further.
+
+        Args:
+            tokens: Target tokens of the step.
+            seconds: Seconds of the run so far.
+            skipped: Whether the weights stayed as they were.
+            is_fault: Whether that is a sign of divergence.
+        """
+        return replace(
+            self,
+            step=self.step + 1,
+            tokens=self.tokens + tokens,
+            seconds=seconds,
+            skipped=self.skipped + skipped,
+            faults_in_a_row=self.faults_in_a_row + is_fault if skipped else 0,
+        )
+
+    def after_evaluation(self, loss: float) -> "Progress":
+        """With an evaluation counted; it is the best so far when `best_step` is then `step`."""
+        if math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
+            return replace(self, best_loss=loss, best_step=self.step, evaluations_since_best=0)
+        return replace(self, evaluations_since_best=self.evaluations_since_best + 1)
+
+    def with_forecast(self, max_seconds: float, step_seconds: Sequence[float]) -> "Progress":
+        """With the number of steps that fit into `max_seconds`, once enough have been measured or half of it is gone.
+
+        Args:
+            max_seconds: Seconds of the whole run.
+            step_seconds: Seconds of each step measured so far.
+
+        Example:
+            >>> Progress(step=20, seconds=20.0).with_forecast(100.0, [1.0] * 20).forecast_steps
+            100
+        """
+        if len(step_seconds) < FORECAST_STEPS and self.seconds < max_seconds / 2:
+            return self
+        typical = sorted(step_seconds)[len(step_seconds) // 2]
+        return replace(self, forecast_steps=self.step + max(0, int((max_seconds - self.seconds) / typical)))
+
+    def limit_reached(self, config: TrainConfig, total_steps: int | None) -> str | None:
+        """Why the run is at its end: steps, patience or seconds; None when it is not."""
+        if total_steps is not None and self.step >= total_steps:
+            return "steps"
+        if config.patience is not None and self.evaluations_since_best >= config.patience:
+            return "patience"
+        # A forecast is kept, however long its steps then take: the schedule of a continued run hangs on it.
+        if config.max_seconds is not None and total_steps is not None and self.forecast_steps is None:
+            return "seconds" if self.seconds >= config.max_seconds else None
+        return None
+
+
+def planned_steps(config: TrainConfig, *, n_windows: int, tokens_per_window: float) -> int | None:
+    """Steps after which the first limit is reached that can be counted in steps; None when there is none such.
+
+    Args:
+        config: The limits; with no limit of any kind a run takes 2000 steps.
+        n_windows: Windows in an epoch.
+        tokens_per_window: Mean number of target tokens in a window.
+
+    Example:
+        >>> planned_steps(TrainConfig(epochs=2, batch_size=10), n_windows=101, tokens_per_window=256)
+        21
+    """
+    if all(getattr(config, name) is None for name in LIMITS):
+        return DEFAULT_STEPS
+    limits = [] if config.max_steps is None else [config.max_steps]
+    if config.epochs is not None:
+        limits.append(math.ceil(config.epochs * n_windows / config.windows_per_step))
+    if config.max_tokens is not None:
+        limits.append(math.ceil(config.max_tokens / (tokens_per_window * config.windows_per_step)))
+    return min(limits, default=None)

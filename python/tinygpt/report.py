@@ -1,0 +1,105 @@
+"""What training tells: one `StepReport` an optimiser step, one `TrainResult` at the end."""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tinygpt.evaluation import Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """What one optimiser step did."""
+
+    step: int
+    """Optimiser steps taken, this one included."""
+    total_steps: int | None
+    """Steps of the whole run, where known already."""
+    loss: float
+    """Mean over the step's target tokens, nats."""
+    learning_rate: float
+    """Rate of this step."""
+    grad_norm: float
+    """Norm of the gradient before clipping."""
+    tokens: int
+    """Target tokens trained on so far."""
+    tokens_per_second: float
+    """Target tokens of this step by its seconds."""
+    seconds: float
+    """Seconds that the run has taken so far, over all its sessions."""
+    skipped: bool = False
+    """Whether loss or gradient was not finite, so that the weights stayed as they were."""
+    evaluation: Evaluation | None = None
+    """Measured on the validation data after this step, when due."""
+    sample: str | None = None
+    """Text written after this step, when due, without the prompt."""
+    saved: Path | None = None
+    """The checkpoint written after this step, when due."""
+
+    def __str__(self) -> str:
+        """The report as one line, with the validation result when there is one."""
+        loss = "skipped: loss or gradient not finite" if self.skipped else f"loss {self.loss:.4f}"
+        line = f"step {self.step}{f'/{self.total_steps}' if self.total_steps else ''}, {loss}"
+        line += f", lr {self.learning_rate:.2e}, {self.tokens_per_second:,.0f} tokens/s"
+        if self.total_steps and self.total_steps > self.step:
+            minutes, seconds = divmod(round(self.seconds / self.step * (self.total_steps - self.step)), 60)
+            line += f", {minutes // 60}:{minutes % 60:02d}:{seconds:02d} left"
+        if self.evaluation is not None:
+            line += f", validation {self.evaluation.loss:.4f} nats, perplexity {self.evaluation.perplexity:.2f}"
+            if self.evaluation.bits_per_byte is not None:
+                line += f", {self.evaluation.bits_per_byte:.4f} bits per byte"
+        return line
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """How a run ended."""
+
+    step: int
+    """Optimiser steps taken."""
+    tokens: int
+    """Target tokens trained on."""
+    seconds: float
+    """Seconds that the run took, over all its sessions."""
+    reason: str
+    """Why it ended: steps, seconds, patience, or what `Trainer.stop` was given."""
+    loss: float | None
+    """Loss of the last step, nats per token; none when this call took no step."""
+    evaluation: Evaluation | None
+    """The last evaluation of this call."""
+    best_loss: float | None
+    """Lowest validation loss, nats per token."""
+    best_step: int | None
+    """The step it was measured at."""
+    skipped: int
+    """Steps skipped because loss or gradient was not finite."""
+    folder: Path | None
+    """The run's folder."""
+
+
+def metrics_line(report: StepReport, *, epoch: float, peak_memory_bytes: int | None) -> dict[str, Any]:
+    """A report as it stands in metrics.jsonl: what a repeated run repeats, and under "resources" what it does not.
+
+    Args:
+        report: The report.
+        epoch: Passes over the training data so far.
+        peak_memory_bytes: Most memory held so far.
+    """
+    line: dict[str, Any] = {"step": report.step, "epoch": epoch}
+    line |= {key: getattr(report, key) for key in ("tokens", "loss", "learning_rate", "grad_norm", "skipped")}
+    if report.evaluation is not None:
+        line["evaluation"] = {key: _or_none(value) for key, value in asdict(report.evaluation).items()}
+    if report.sample is not None:
+        line["sample"] = report.sample
+    line["resources"] = {
+        "seconds": report.seconds,
+        "tokens_per_second": report.tokens_per_second,
+        "peak_memory_bytes": peak_memory_bytes,
+    }
+    return {key: _or_none(value) for key, value in line.items()}
+
+
+def _or_none(value: Any) -> Any:
+    """JSON knows no infinity and no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,106 @@
+"""TrainConfig: every knob of training, with its default, unit and range."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from tinygpt.optim import OPTIMIZERS, SCHEDULES
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train. Of the four limits any may be given; the first one reached ends the run."""
+
+    max_steps: int | None = None
+    """Optimiser steps at most; with no limit of any kind, 2000."""
+    epochs: float | None = None
+    """Passes over the training data at most."""
+    max_tokens: int | None = None
+    """Tokens to train on at most, rounded up to whole steps."""
+    max_seconds: float | None = None
+    """Seconds of training at most; as the only limit it fixes the number of steps once 20 are measured."""
+    batch_size: int = 12
+    """Windows in one forward pass."""
+    grad_accum: int = 1
+    """Forward passes in one optimiser step, which takes batch_size * grad_accum windows."""
+    learning_rate: float = 1e-3
+    """Highest learning rate."""
+    min_lr_fraction: float = 0.1
+    """Lowest learning rate after warm-up, as a share of the highest."""
+    warmup_steps: int = 100
+    """Steps of the linear rise to the highest learning rate; a shorter run rises to its end."""
+    schedule: str = "cosine"
+    """Course of the learning rate after warm-up: a name of tinygpt.optim.SCHEDULES."""
+    optimizer: str = "adamw"
+    """A name of tinygpt.optim.OPTIMIZERS."""
+    beta1: float = 0.9
+    """Memory of the gradient's mean, from 0 to below 1."""
+    beta2: float = 0.95
+    """Memory of the gradient's square, from 0 to below 1."""
+    weight_decay: float = 0.1
+    """Decay of the matrices (not of biases and norms) per step, times the learning rate."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient, longer ones are scaled down to it; 0 leaves them."""
+    log_every: int = 10
+    """Steps between two lines of metrics.jsonl."""
+    eval_every: int = 250
+    """Steps between two evaluations on the validation data; there is one at the end, too."""
+    eval_batches: int = 20
+    """Batches of one evaluation, the same each time."""
+    eval_batch_size: int | None = None
+    """Windows in a batch of an evaluation; none takes batch_size."""
+    save_every: int | Literal["epoch"] = 250
+    """Steps between two checkpoints, or epoch; the best one and the last are saved besides."""
+    keep: int = 3
+    """Newest checkpoints to keep beside best and last."""
+    patience: int | None = None
+    """Evaluations in a row without a better loss that end the run; none never does."""
+    sample_every: int | None = None
+    """Steps between two samples of text; none makes none."""
+    sample_prompt: str = ""
+    """Text that samples begin with; the empty one is the start of a document."""
+    seed: int = 0
+    """Seed of the order of the data, of dropout and of samples."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train: auto takes a GPU when there is one."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Numbers of the matrix products: auto is float32 on a CPU and bfloat16 on GPUs that have it."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether the loss goes through torch.compile: auto is off."""
+    threads: int | None = None
+    """CPU threads; none takes what torch finds."""
+
+    def __post_init__(self) -> None:
+        positive = "max_steps epochs max_tokens max_seconds batch_size grad_accum learning_rate log_every eval_every"
+        positive += " eval_batches eval_batch_size keep patience sample_every threads"
+        for name in positive.split():
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        for name in ("warmup_steps", "weight_decay", "grad_clip", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
+        if not 0 <= self.min_lr_fraction <= 1:
+            raise ValueError(f"min_lr_fraction must be from 0 to 1, got {self.min_lr_fraction}")
+        if self.save_every != "epoch" and not (isinstance(self.save_every, int) and self.save_every > 0):
+            raise ValueError(f"save_every must be above 0, or epoch, got {self.save_every}")
+        for name, table in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in table:
+                raise ValueError(f"{name} must be one of {', '.join(table)}, got {getattr(self, name)}")
+
+    @property
+    def windows_per_step(self) -> int:
+        """Windows that one optimiser step takes."""
+        return self.batch_size * self.grad_accum
+
+
+# What may change when a run is continued: it decides how far the run goes, what it shows and keeps, and how large its
+# steps are. All else decides what the steps already taken meant.
+LIMITS = ("max_steps", "epochs", "max_tokens", "max_seconds")
+ENGINE = ("device", "dtype", "compile", "threads")
+_COURSE = ("learning_rate", "min_lr_fraction", "warmup_steps", "schedule", "weight_decay", "grad_clip", "patience")
+_HABITS = ("log_every", "eval_every", "save_every", "keep", "sample_every", "sample_prompt")
+CHANGEABLE = frozenset((*LIMITS, *ENGINE, *_COURSE, *_HABITS))

@@ -1,0 +1,420 @@
+"""Trainer: a continued run is the run never stopped; faults skip, warn or stop; nothing half-done stays."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from kill_loop import differences, kill_loop
+from tinygpt import runfolder
+from tinygpt.checkpoint import Checkpoint
+from tinygpt.dataset import TokenDataset
+from tinygpt.metrics import read_metrics
+from tinygpt.model import GPT, GPTConfig
+from tinygpt.staging import remove_folder
+from tinygpt.tokenizer import Tokenizer
+from tinygpt.trainconfig import CHANGEABLE
+from tinygpt.trainer import TrainConfig, Trainer
+
+VOCAB, BLOCK = 13, 8
+CONFIG = TrainConfig(
+    max_steps=12, batch_size=2, grad_accum=2, warmup_steps=3, log_every=1, eval_every=4, eval_batches=2, save_every=3
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads of a tensor this small wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tokens(n: int, seed: int = 0) -> "np.ndarray[Any, Any]":
+    return np.random.default_rng(seed).integers(0, VOCAB, n).astype(np.uint16)
+
+
+def stream(n: int = 300, seed: int = 0, **options: Any) -> TokenDataset:
+    return TokenDataset.from_tokens(tokens(n, seed), vocab_size=VOCAB, block_size=BLOCK, **options)
+
+
+def documents(n: int = 300) -> TokenDataset:
+    return stream(n, mode="documents", eot_id=0)
+
+
+def model(dropout: float = 0.2, **options: Any) -> GPT:
+    torch.manual_seed(0)
+    config = {"vocab_size": VOCAB, "block_size": BLOCK, "n_layer": 1, "n_head": 2, "d_model": 16, "dropout": dropout}
+    return GPT(GPTConfig(**{**config, **options}))
+
+
+def train_to(trainer: Trainer, step: int) -> None:
+    """Takes steps up to `step`, where leaving the loop saves."""
+    for report in trainer.steps():
+        if report.step == step:
+            break
+
+
+def train_and_kill(trainer: Trainer, step: int) -> None:
+    """Takes steps up to `step`, and leaves the folder as a process killed there would."""
+    train_to(trainer, step)
+    assert trainer.folder is not None
+    remove_folder(runfolder.step_folder(trainer.folder, step))
+
+
+@pytest.mark.parametrize("kills", [[3], [5], [7, 10], [1, 2, 11]], ids=str)
+@pytest.mark.parametrize("data", [stream, documents])
+def test_resumed_run_equals_uninterrupted_run(tmp_path: Path, data: Any, kills: list[int]) -> None:
+    config = replace(CONFIG, save_every=1)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    Trainer(model(), data(), data(90), config, folder=whole).fit()
+    trainer = Trainer(model(), data(), data(90), config, folder=cut)
+    for kill in kills:
+        train_to(trainer, kill)
+        torch.manual_seed(kill)  # another process has other random numbers
+        trainer = Trainer.resume(cut, train=data(), val=data(90))
+    trainer.fit()
+    assert differences(whole, cut) == []
+
+
+def test_run_continued_from_an_older_checkpoint_drops_what_came_after(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    Trainer(model(), stream(), stream(90), CONFIG, folder=whole).fit()
+    train_and_kill(Trainer(model(), stream(), stream(90), CONFIG, folder=cut), 8)
+    assert [line["step"] for line in read_metrics(cut / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6, 7, 8]
+    Trainer.resume(cut, train=stream(), val=stream(90)).fit()
+    assert differences(whole, cut) == []
+
+
+def test_damaged_newest_checkpoint_falls_back_and_ends_the_same(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    Trainer(model(), stream(), config=CONFIG, folder=whole).fit()
+    train_and_kill(Trainer(model(), stream(), config=CONFIG, folder=cut), 7)
+    weights = cut / "step-0000006" / "optimizer.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    with pytest.warns(RuntimeWarning, match=r"step-0000006.optimizer\.safetensors: damaged"):
+        trainer = Trainer.resume(cut, train=stream())
+    assert trainer.step == 3
+    trainer.fit()
+    assert differences(whole, cut) == []
+
+
+def test_what_happens_between_steps_does_not_move_the_run() -> None:
+    quiet, disturbed = (Trainer(model(), stream(), config=CONFIG) for _ in range(2))
+    for _ in quiet.steps():
+        pass
+    for _ in disturbed.steps():
+        torch.rand(3)
+        disturbed.model.eval()
+    assert all(torch.equal(a, b) for a, b in zip(quiet.model.parameters(), disturbed.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("data", [stream, documents])
+def test_accumulated_batch_is_one_big_batch(data: Any) -> None:
+    def trained(**cut: Any) -> Trainer:
+        trainer = Trainer(model(dropout=0.0), data(), config=replace(CONFIG, max_steps=3, optimizer="sgd", **cut))
+        trainer.fit()
+        return trainer
+
+    one, many = trained(batch_size=8, grad_accum=1), trained(batch_size=1, grad_accum=8)
+    for a, b in zip(one.model.parameters(), many.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)  # sums of float32 in another order
+
+
+def test_first_step_is_that_of_torch_by_hand() -> None:
+    config = replace(CONFIG, max_steps=1, grad_accum=1, warmup_steps=0, learning_rate=0.1, grad_clip=0.5)
+    ours, theirs = model(dropout=0.0), model(dropout=0.0)
+    report = next(iter(Trainer(ours, stream(), config=config).steps()))
+    matrices = [p for p in theirs.parameters() if p.ndim >= 2]
+    vectors = [p for p in theirs.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.1, betas=(0.9, 0.95))
+    x, y = stream().batch(0, batch_size=2, seed=0)
+    loss = torch.nn.functional.cross_entropy(theirs(x).flatten(0, 1), y.flatten())
+    torch.autograd.backward(loss)
+    norm = torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
+    optimizer.step()
+    assert (report.loss, report.grad_norm) == pytest.approx((loss.item(), norm.item()), rel=1e-5)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("limits", [{"max_steps": 5}, {"epochs": 0.5}, {"max_tokens": 150}], ids=str)
+def test_run_ends_at_the_first_limit(limits: dict[str, Any]) -> None:
+    result = Trainer(model(), stream(298), config=replace(CONFIG, **{"max_steps": None, **limits})).fit()
+    assert (result.step, result.tokens, result.reason) == (5, 5 * 4 * BLOCK, "steps")  # an epoch has 37 windows
+
+
+def test_seconds_alone_are_forecast_as_steps_which_are_kept(tmp_path: Path) -> None:
+    config = replace(CONFIG, max_steps=None, max_seconds=1.0, save_every=10**6, log_every=10**6)
+    trainer = Trainer(model(), stream(), config=config, folder=tmp_path)
+    assert trainer.total_steps is None
+    train_to(trainer, 21)
+    planned = trainer.total_steps
+    resumed = Trainer.resume(tmp_path, train=stream())
+    assert planned is not None
+    assert (resumed.step, resumed.total_steps, resumed.fit().step) == (21, planned, planned)
+
+
+def test_patience_ends_a_run_that_no_longer_improves() -> None:
+    config = replace(CONFIG, max_steps=100, eval_every=1, patience=2, learning_rate=1e-9)
+    result = Trainer(model(), stream(), stream(90), replace(config, learning_rate=10.0)).fit()
+    assert (result.reason, result.step) == ("patience", (result.best_step or 0) + 2)
+
+
+def test_best_and_last_lead_to_their_steps_and_keep_spares_them(tmp_path: Path) -> None:
+    config = replace(CONFIG, eval_every=2, save_every=1, keep=2, learning_rate=1.0)
+    result = Trainer(model(), stream(), stream(90), config, folder=tmp_path).fit()
+    best, last = (runfolder.follow(tmp_path, name) for name in ("best", "last"))
+    assert (best, last) == tuple(runfolder.step_folder(tmp_path, step or 0) for step in (result.best_step, 12))
+    assert runfolder.steps(tmp_path) == sorted({result.best_step or 0, 11, 12})
+    assert Checkpoint.load(tmp_path).step == result.best_step
+
+
+def test_epoch_saves_are_at_the_ends_of_epochs(tmp_path: Path) -> None:
+    config = replace(CONFIG, save_every="epoch", max_steps=21, keep=9)
+    Trainer(model(), stream(298), config=config, folder=tmp_path).fit()  # 37 windows, 4 a step
+    assert runfolder.steps(tmp_path) == [10, 19, 21]
+
+
+def test_loop_that_is_left_early_saves(tmp_path: Path) -> None:
+    for report in Trainer(model(), stream(), config=CONFIG, folder=tmp_path).steps():
+        if report.step == 5:
+            break
+    assert Checkpoint.load(tmp_path, "last").step == 5
+    assert Trainer.resume(tmp_path, train=stream()).step == 5
+
+
+def test_folder_with_checkpoints_is_not_begun_anew(tmp_path: Path) -> None:
+    Trainer(model(), stream(), config=CONFIG, folder=tmp_path).fit()
+    with pytest.raises(FileExistsError, match="holds the checkpoint of step 12; resume it or name another folder"):
+        Trainer(model(), stream(), config=CONFIG, folder=tmp_path)
+
+
+def test_second_trainer_in_the_folder_is_refused(tmp_path: Path) -> None:
+    first, second = (Trainer(model(), stream(), config=CONFIG, folder=tmp_path) for _ in range(2))
+    next(first.steps())
+    steps = first.steps()
+    next(steps)
+    with pytest.raises(BlockingIOError, match=str(os.getpid())):
+        next(second.steps())
+
+
+def prepared(folder: Path) -> Tokenizer:
+    """Shards of a small text, as `prepare` leaves them."""
+    tokenizer = Tokenizer.train(["a"], pattern="byte")
+    tokenizer.write_shards(["the quick brown fox jumps over the lazy dog\n" * 20] * 3, folder, val_fraction=0.2)
+    return tokenizer
+
+
+def test_run_that_was_moved_with_its_data_inside_needs_nothing_but_its_folder(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    prepared(run / "data")
+    train, val = (TokenDataset(run / "data", split, block_size=BLOCK) for split in ("train", "val"))
+    train_to(Trainer(model(vocab_size=257), train, val, CONFIG, folder=run), 5)
+    run.rename(tmp_path / "moved")
+    assert Trainer.resume(tmp_path / "moved").fit().step == 12
+    assert Checkpoint.load(tmp_path / "moved").tokenizer == Tokenizer.load(tmp_path / "moved" / "data")
+
+
+def test_samples_are_told_and_do_not_move_the_run(tmp_path: Path) -> None:
+    tokenizer = prepared(tmp_path / "data")
+    train, reports, weights = TokenDataset(tmp_path / "data", block_size=BLOCK), [], []
+    for sample_every in (None, 5):
+        trainer = Trainer(model(vocab_size=257), train, config=replace(CONFIG, sample_every=sample_every))
+        assert trainer.tokenizer == tokenizer
+        reports.append(list(trainer.steps()))
+        weights.append([p.detach() for p in trainer.model.parameters()])
+    assert [[r.step for r in rs if r.sample is not None] for rs in reports] == [[], [5, 10]]
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def test_tokenizer_that_is_not_that_of_the_data_is_refused(tmp_path: Path) -> None:
+    prepared(tmp_path / "data")
+    other = Tokenizer.train(["a"], pattern="byte", special_tokens=("<|end|>",))
+    with pytest.raises(ValueError, match=r"tokenizer fingerprint \w{6}\.\. is not the training data's \w{6}\.\.;"):
+        Trainer(model(vocab_size=257), TokenDataset(tmp_path / "data", block_size=BLOCK), tokenizer=other)
+
+
+def test_stop_ends_the_run_with_its_reason_and_a_checkpoint(tmp_path: Path) -> None:
+    trainer = Trainer(model(), stream(), config=CONFIG, folder=tmp_path)
+    for report in trainer.steps():
+        if report.step == 5:
+            trainer.stop("enough")
+    assert (trainer.fit().reason, Checkpoint.load(tmp_path).step) == ("enough", 5)
+
+
+def test_plain_lines_tell_of_the_run_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Trainer(model(), stream(), stream(90), replace(CONFIG, log_every=5)).fit()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == [f"step {step}/12" for step in (1, 4, 5, 8, 10, 12)]
+    assert "nats, perplexity" in lines[1]
+
+
+def test_other_thread_count_is_warned_of() -> None:
+    trainer = Trainer(model(), stream(), config=replace(CONFIG, threads=torch.get_num_threads() + 1, device="cpu"))
+    with pytest.warns(RuntimeWarning, match="so its bits will differ"):
+        next(trainer.steps())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"train": stream(301)}, "train n_tokens: 300 -> 301"),
+        ({"train": stream(seed=1)}, "train first_window_sha256: "),
+        ({"train": stream(stride=4)}, "train stride: "),
+        ({"val": stream(90)}, "val data: none -> 90 tokens"),
+        ({"model_config": replace(model().config, dropout=0.5)}, r"dropout: 0\.2 -> 0\.5"),
+        ({"seed": 1, "batch_size": 4}, "seed: 0 -> 1; batch_size: 2 -> 4"),
+    ],
+)
+def test_resume_with_something_else_is_refused_by_name(tmp_path: Path, given: dict[str, Any], message: str) -> None:
+    train_to(Trainer(model(), stream(), config=CONFIG, folder=tmp_path), 3)
+    with pytest.raises(ValueError, match=message):
+        Trainer.resume(tmp_path, **{"train": stream(), **given})
+
+
+def test_what_may_change_on_resume_may_change(tmp_path: Path) -> None:
+    train_to(Trainer(model(), stream(), config=CONFIG, folder=tmp_path), 3)
+    changes: dict[str, Any] = {
+        "max_steps": 5,
+        "learning_rate": 0.5,
+        "keep": 1,
+        "log_every": 2,
+        "threads": torch.get_num_threads(),
+    }
+    assert changes.keys() <= CHANGEABLE
+    assert Trainer.resume(tmp_path, train=stream(), **changes).fit().step == 5
+
+
+def test_engine_is_recorded_and_kept(tmp_path: Path) -> None:
+    config = replace(CONFIG, dtype="bfloat16", device="cpu")
+    train_to(Trainer(model(), stream(), config=config, folder=tmp_path), 3)
+    resumed = Trainer.resume(tmp_path, train=stream())
+    assert (resumed.engine.dtype, resumed.engine.device) == ("bfloat16", "cpu")
+    assert Trainer.resume(tmp_path, train=stream(), dtype="float32").engine.dtype == "float32"
+
+
+def poison(trainer: Trainer, at: set[int]) -> None:
+    """Makes the gradients of some steps infinite."""
+
+    def hook(grad: torch.Tensor) -> torch.Tensor:
+        return grad * float("inf") if trainer.step in at else grad
+
+    next(trainer.model.parameters()).register_hook(hook)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.filterwarnings("ignore:step (4|7)")
+def test_non_finite_steps_are_skipped_and_the_run_goes_on(tmp_path: Path) -> None:
+    trainer = Trainer(model(), stream(), config=CONFIG, folder=tmp_path)
+    poison(trainer, {2, 3, 6})
+    with pytest.warns(RuntimeWarning, match="step 3: loss .* not both finite; step skipped"):
+        reports = list(trainer.steps())
+    assert [report.step for report in reports if report.skipped] == [3, 4, 7]
+    assert all(torch.isfinite(p).all() for p in Checkpoint.load(tmp_path).model.parameters())
+    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[2])["grad_norm"] is None
+
+
+def test_skipped_step_leaves_the_weights_as_they_were() -> None:
+    trainer = Trainer(model(), stream(), config=CONFIG)
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    poison(trainer, {0})
+    with pytest.warns(RuntimeWarning):
+        next(trainer.steps())
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
+
+
+def test_third_non_finite_step_in_a_row_stops_with_the_old_checkpoint_whole(tmp_path: Path) -> None:
+    trainer = Trainer(model(), stream(), config=CONFIG, folder=tmp_path)
+    poison(trainer, {4, 5, 6, 7})
+    with pytest.warns(RuntimeWarning), pytest.raises(RuntimeError, match="diverged: 3 steps up to step 7"):
+        trainer.fit()
+    assert Checkpoint.load(tmp_path, "last").step == 6
+
+
+def test_metrics_hold_evaluation_and_resources_apart(tmp_path: Path) -> None:
+    Trainer(model(), stream(), stream(90), replace(CONFIG, log_every=5), folder=tmp_path).fit()
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 4, 5, 8, 10, 12]
+    assert [line["step"] for line in lines if "evaluation" in line] == [4, 8, 12]
+    assert set(lines[0]["resources"]) == {"seconds", "tokens_per_second", "peak_memory_bytes"}
+
+
+def test_data_that_do_not_fit_the_model_are_refused() -> None:
+    with pytest.raises(ValueError, match="vocab_size of the model is 5, too small for the training data's 13"):
+        Trainer(model(vocab_size=5), stream())
+    with pytest.raises(ValueError, match="block_size of the model is 4, too small for the validation data's 8"):
+        Trainer(
+            model(block_size=4), stream().__class__.from_tokens(tokens(99), vocab_size=VOCAB, block_size=4), stream()
+        )
+
+
+CHILD = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_trainer import *
+from tinygpt.trainer import stop_on_signals
+torch.set_num_threads(1)
+folder, steps = Path(sys.argv[1]), int(sys.argv[2])
+config = replace(CONFIG, max_steps=steps, save_every=5, eval_every=20, keep=2)
+big = dict(n_layer=2, d_model=64)
+if runfolder.newest(folder) is None:
+    trainer = Trainer(model(**big), stream(3000), stream(90), config, folder=folder)
+else:
+    trainer = Trainer.resume(folder, train=stream(3000), val=stream(90))
+with stop_on_signals(trainer) as interruption:
+    trainer.fit()
+sys.exit(interruption.exit_code)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_finishes_the_step_and_saves(tmp_path: Path, number: int, code: int) -> None:
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path), "100000"], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    child.stdout.readline()  # the first step is done
+    child.send_signal(number)
+    assert child.wait(60) == code
+    last = read_metrics(tmp_path / "metrics.jsonl")[-1]["step"]
+    assert Trainer.resume(tmp_path, train=stream(3000), val=stream(90)).step == last
+
+
+def test_full_disk_keeps_the_old_checkpoints_and_stops_at_the_third_save(tmp_path: Path) -> None:
+    room = tmp_path / "room"  # for two checkpoints of 1.3 MB, not for a third beside them
+    room.mkdir()
+    if os.name == "nt" or os.getuid() != 0:
+        pytest.skip("needs root, to mount a small file system")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3400k", "tmpfs", room], check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", CHILD, str(room), "100000"], capture_output=True, text=True, check=False, timeout=120
+        )
+        newest = runfolder.newest(room)
+        leftovers = list(room.glob(".tmp-*"))
+    finally:
+        subprocess.run(["umount", room], check=True)
+    assert (child.returncode, "No space left on device" in child.stderr) == (1, True)
+    assert child.stderr.count("no room on the disk; the old checkpoints stay") == 2
+    assert newest is not None
+    assert leftovers == []
+
+
+@pytest.mark.slow
+def test_run_killed_at_random_instants_ends_as_the_run_never_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CHILD, "{folder}", "600"]
+    kills, found = kill_loop(command, tmp_path, kills=8, inside_saves=3)
+    assert found == []
+    assert sum(kill.inside_save for kill in kills) >= 3
