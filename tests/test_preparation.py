@@ -31,8 +31,14 @@ def test_nothing_is_done_twice(text: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"vocab_size": 280}, {"val_fraction": 0.5}, {"clean": ("lowercase",)}, {"special_tokens": ("<eos>",)}, {"pattern": "byte"}],
-)  # fmt: skip
+    [
+        {"vocab_size": 280},
+        {"val_fraction": 0.5},
+        {"clean": ("lowercase",)},
+        {"special_tokens": ("<eos>",)},
+        {"pattern": "byte"},
+    ],
+)
 def test_another_setting_prepares_anew(text: Path, tmp_path: Path, change: dict[str, object]) -> None:
     prepare(text, tmp_path / "data")
     assert prepare(text, tmp_path / "data", **change)[1]  # type: ignore[arg-type]
