@@ -106,7 +106,8 @@ def _prompt(flags: GenerateFlags) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: not UTF-8 text (byte {raw[error.start]:#04x} at {error.start}); convert it") from None
+        found = f"byte {raw[error.start]:#04x} at {error.start}"
+        raise ValueError(f"{name}: not UTF-8 text ({found}); convert it") from None
 
 
 def _write(text: str) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from tinygpt import runfolder
 from tinygpt.command import byte_bar, run
 from tinygpt.config import Options, load, read, to_yaml
-from tinygpt.corpus import Corpus
 from tinygpt.header import read_header
 from tinygpt.manifest import Manifest
 from tinygpt.modelconfig import GPTConfig
+from tinygpt.preparation import Preparation
 from tinygpt.staging import write_file
-from tinygpt.tokenizer import SPECIAL_SETS, Tokenizer
+from tinygpt.tokenizer import Tokenizer
 from tinygpt.trainconfig import TrainConfig
 
 if TYPE_CHECKING:
@@ -40,31 +40,9 @@ class TrainFlags:
     """Stay on the CPU even if there is a GPU."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextFlags:
-    """How to prepare text; shards that are prepared have all this behind them."""
-
-    tokenizer: Path | None = None
-    """Tokenizer to use, a folder or tokenizer.json; none trains one on the text."""
-    pattern: str = "gpt2"
-    """How the tokenizer splits text into pieces before it merges: gpt2 or byte."""
-    special_tokens: tuple[str, ...] = ("<|endoftext|>",)
-    """Names of special tokens, or one set of them: spm or bert."""
-    documents: str = "file"
-    """What a document is: file (or what stands between <|endoftext|> lines in it), or line."""
-    clean: tuple[str, ...] = ()
-    """Cleaning rules: newlines, whitespace, lowercase, drop-empty-lines."""
-    val_fraction: float = 0.01
-    """Share of the text set apart for validation."""
-
-    @property
-    def special_names(self) -> tuple[str, ...]:
-        """The names, with a set spelled out."""
-        return SPECIAL_SETS.get(self.special_tokens[0], self.special_tokens) if self.special_tokens else ()
-
-
-GROUPS = {"": TrainFlags, "text": TextFlags, "model": GPTConfig, "training": TrainConfig}
+GROUPS = {"": TrainFlags, "text": Preparation, "model": GPTConfig, "training": TrainConfig}
 DEFAULTS = {"vocab_size": 8192}
+DATA = "a prepared folder, a .bin file, a text file or a folder of texts"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,10 +56,10 @@ def _train(argv: Sequence[str]) -> int:
     out, is_resumed = _run_folder(options.build(TrainFlags))
     recorded = load(out / "config.yaml", GROUPS) if is_resumed and (out / "config.yaml").is_file() else {}
     options = read(argv, GROUPS, prog="tinygpt train", defaults={**DEFAULTS, **recorded})
-    options.build(TextFlags), options.build(GPTConfig), options.build(TrainConfig)  # refused before any work is done
+    options.build(Preparation), options.build(GPTConfig), options.build(TrainConfig)  # refused before any work is done
     trainer = _resumed(options, out, recorded) if is_resumed else _begun(options, out)
     flags = replace(options.build(TrainFlags), out=out)
-    settings = to_yaml(flags, options.build(TextFlags), trainer.model.config, trainer.config, without=("resume",))
+    settings = to_yaml(flags, options.build(Preparation), trainer.model.config, trainer.config, without=("resume",))
     out.mkdir(parents=True, exist_ok=True)
     write_file(out / "config.yaml", settings)
     return _fit(trainer, out)
@@ -97,7 +75,7 @@ def _run_folder(flags: TrainFlags) -> tuple[Path, bool]:
             raise FileNotFoundError(f"{out}: no checkpoint to resume; looked for step-*/ in it")
         return out, True
     if flags.out is None and flags.data is None:
-        raise ValueError("--data is missing: prepared folder, .bin file, text file or folder of texts")
+        raise ValueError(f"--data is missing: {DATA}")
     out = flags.out or Path("runs") / flags.data.resolve().stem  # type: ignore[union-attr]
     found = runfolder.steps(out)
     if found and flags.resume is None:
@@ -109,11 +87,21 @@ def _run_folder(flags: TrainFlags) -> tuple[Path, bool]:
 
 def _begun(options: Options, out: Path) -> "Trainer":
     """The trainer of a new run."""
-    flags, text, config = options.build(TrainFlags), options.build(TextFlags), options.build(TrainConfig)
+    flags, how, config = options.build(TrainFlags), options.build(Preparation), options.build(TrainConfig)
     if flags.data is None:
-        raise ValueError("--data is missing: prepared folder, .bin file, text file or folder of texts")
+        raise ValueError(f"--data is missing: {DATA}")
     shape = options.build(GPTConfig)
-    data, val_data = _prepare(flags, text, out, shape.vocab_size)
+    data = _shards(
+        flags.data, out / "data", how, shape.vocab_size, {} if flags.val_data is None else {"val_fraction": 0.0}
+    )
+    val_data = None
+    if flags.val_data is not None:
+        kin = how.tokenizer or (data if (data / "tokenizer.json").is_file() else None)
+        if kin is None and not _is_prepared(flags.val_data):
+            raise ValueError(f"--val-data {flags.val_data} is text; --tokenizer must name the tokenizer of {data}")
+        changes = {"val_fraction": 0.0, "tokenizer": kin}
+        val_data = _shards(flags.val_data, out / "val-data", how, shape.vocab_size, changes)
+    tokenizer = None if how.tokenizer is None else Tokenizer.load(how.tokenizer)
 
     import torch  # not before the text is prepared: it takes half a gigabyte
 
@@ -125,87 +113,48 @@ def _begun(options: Options, out: Path) -> "Trainer":
         print(f"vocab_size is {train.vocab_size}, that of the data")
     torch.manual_seed(config.seed)
     model = GPT(options.build(GPTConfig, vocab_size=train.vocab_size))
-    config = replace(config, device="cpu") if flags.cpu else config
-    return Trainer(model, train, val, config, folder=out, tokenizer=_given_tokenizer(text))
+    return Trainer(
+        model, train, val, replace(config, device="cpu") if flags.cpu else config, folder=out, tokenizer=tokenizer
+    )
 
 
 def _resumed(options: Options, out: Path, recorded: Mapping[str, Any]) -> "Trainer":
     """The trainer of a run where it stopped; what the flags say must agree with it, or be of what may change."""
-    flags, text = options.build(TrainFlags), options.build(TextFlags)
+    flags, how, given = options.build(TrainFlags), options.build(Preparation), options.given(TrainFlags)
+    moved = [name for name in ("data", "val_data") if given.get(name, recorded.get(name)) != recorded.get(name)]
+    for name in moved:
+        if not _is_prepared(given[name]):
+            raise ValueError(f"{given[name]} is not what {out} was trained on; a run in another --out can take it")
     changes = {name: value for name, value in options.given(TrainConfig).items() if recorded.get(name, ...) != value}
-    if options.given(TrainFlags).get("cpu"):
+    if given.get("cpu"):
         changes["device"] = "cpu"
-    shape = train = val = None
-    if recorded:
-        shape = options.build(GPTConfig, vocab_size=recorded["vocab_size"])
-        if {"data", "val_data"} & options.given(TrainFlags).keys():
-            paths = _prepare(flags, text, out, shape.vocab_size, is_resumed=True)
-            train, val = _datasets(*paths, shape.block_size, flags.stride)
 
     from tinygpt.trainer import Trainer
 
-    tokenizer = _given_tokenizer(text)
+    shape = options.build(GPTConfig, vocab_size=recorded["vocab_size"]) if recorded else None
+    train = val = None
+    if moved and shape is not None and flags.data is not None:
+        train, val = _datasets(flags.data, flags.val_data, shape.block_size, flags.stride)
+    tokenizer = None if how.tokenizer is None else Tokenizer.load(how.tokenizer)
     return Trainer.resume(out, train=train, val=val, tokenizer=tokenizer, model_config=shape, **changes)
 
 
-def _given_tokenizer(text: TextFlags) -> Tokenizer | None:
-    return None if text.tokenizer is None else Tokenizer.load(text.tokenizer)
+def _is_prepared(path: Path) -> bool:
+    return path.suffix == ".bin" or (path / "manifest.json").is_file()
 
 
-def _prepare(
-    flags: TrainFlags, text: TextFlags, out: Path, vocab_size: int, *, is_resumed: bool = False
-) -> tuple[Path, Path | None]:
-    """Where the tokens for training and those for validation lie, None for the val split of the first."""
-    assert flags.data is not None
-    tokenizer = _given_tokenizer(text)
-    val_fraction = text.val_fraction if flags.val_data is None else 0.0
-    data = _shards(flags.data, out / "data", text, tokenizer, vocab_size, val_fraction, is_resumed)
-    if flags.val_data is None:
-        return data, None
-    if tokenizer is None and (data / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.load(data)
-    return data, _shards(flags.val_data, out / "val-data", text, tokenizer, vocab_size, 0.0, is_resumed)
-
-
-def _shards(
-    path: Path,
-    folder: Path,
-    text: TextFlags,
-    tokenizer: Tokenizer | None,
-    vocab_size: int,
-    val_fraction: float,
-    is_resumed: bool,
-) -> Path:
+def _shards(path: Path, folder: Path, how: Preparation, vocab_size: int, changes: Mapping[str, Any]) -> Path:
     """`path` if it holds tokens, else `folder`, which then holds the text of `path` as tokens."""
-    if path.suffix == ".bin" or (path / "manifest.json").is_file():
-        plain = TextFlags(tokenizer=text.tokenizer)
-        for name in (f.name for f in fields(text) if getattr(text, f.name) != getattr(plain, f.name)):
+    if _is_prepared(path):
+        plain = Preparation(tokenizer=how.tokenizer)
+        for name in (f.name for f in fields(how) if getattr(how, f.name) != getattr(plain, f.name)):
             raise ValueError(f"--{name.replace('_', '-')} is for text, but {path} is prepared already; leave it away")
         return path
-    corpus = Corpus(path, documents=text.documents, clean=text.clean)
-    if (folder / "manifest.json").is_file():
-        manifest, kept = Manifest.load(folder), Tokenizer.load(folder)
-        wanted = (vocab_size, text.pattern, text.special_names) if tokenizer is None else tokenizer.fingerprint
-        found = (kept.vocab_size, kept.pattern, tuple(kept.special_tokens)) if tokenizer is None else kept.fingerprint
-        is_same = (wanted, val_fraction) == (found, manifest.val_fraction)
-        if is_same and corpus.unchanged_since(manifest.corpus):
-            print(f"{folder}: prepared already, nothing has changed")
-            return folder
-        if is_resumed:
-            raise ValueError(f"{path} is not the text that {folder} was made from; a run in another --out can take it")
-    if tokenizer is None:
-        with byte_bar("tokenizer") as progress:
-            tokenizer = Tokenizer.train(
-                corpus,
-                vocab_size=vocab_size,
-                pattern=text.pattern,
-                special_tokens=text.special_tokens,
-                progress=progress,
-            )
-    with byte_bar("shards") as progress:
-        manifest = tokenizer.write_shards(corpus, folder, val_fraction=val_fraction, progress=progress)
+    how = replace(how, **changes)
+    manifest, is_new = how.prepare(how.corpus([path]), folder, vocab_size=vocab_size, bar=byte_bar)
     n_tokens = sum(shard.tokens for shards in manifest.splits.values() for shard in shards)
-    print(f"{folder}: {n_tokens:,} tokens of {manifest.vocab_size:,} kinds from {path}")
+    end = "" if is_new else ", prepared already and unchanged"
+    print(f"{folder}: {n_tokens:,} tokens of {manifest.vocab_size:,} kinds from {path}{end}", flush=True)
     return folder
 
 
