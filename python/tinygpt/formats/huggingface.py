@@ -223,7 +223,7 @@ def _without_buffers(state: Mapping[str, Tensor], c: GPTConfig) -> dict[str, Ten
     """The weights alone, with the prefix that published GPT-2 files lack."""
     is_bare = architecture(asdict(c)) == GPT2 and "wte.weight" in state
     named = {f"transformer.{name}" if is_bare and name != "lm_head.weight" else name: t for name, t in state.items()}
-    kept = {name: t for name, t in named.items() if not re.search(r"attn\.(masked_)?bias$|rotary_emb\.inv_freq$", name)}
+    kept = {name: t for name, t in named.items() if not re.search(r"\.attn\.(masked_)?bias$|rotary_emb\.inv_freq$", name)}
     if c.tie_embeddings and "lm_head.weight" in kept:
         embedding = kept.get("transformer.wte.weight", kept.get("model.embed_tokens.weight"))
         if embedding is None or not torch.equal(embedding, kept.pop("lm_head.weight")):
