@@ -47,7 +47,7 @@ def test_manifest_on_disk_has_the_documented_fields(folder: Path) -> None:
     found = json.loads((folder / "manifest.json").read_text())
     assert list(found) == [
         *("format", "version", "vocab_size", "eot_id", "dtype", "fingerprint", "val_fraction", "shard_tokens"),
-        *("corpus", "report", "splits"),
+        *("corpus", "report", "training", "splits"),
     ]
     assert list(found["splits"]["train"][0]) == ["file", "tokens", "documents", "bytes", "xxh3", "idx_xxh3"]
 
@@ -68,6 +68,7 @@ def test_manifest_on_disk_has_the_documented_fields(folder: Path) -> None:
         ("shard_tokens", -1, "shard_tokens must be"),
         ("corpus", [], "corpus must be"),
         ("report", None, "report must be"),
+        ("training", 3, "training must be"),
         ("splits", None, "splits must be"),
         ("splits", {"train": {}}, "splits must be"),
         ("splits", {"train": [3]}, "splits.train: a shard must be an object"),
