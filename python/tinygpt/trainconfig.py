@@ -1,10 +1,8 @@
-"""TrainConfig: every knob of training, with its default, unit and range."""
+"""TrainConfig: every knob of training, with its default, unit and range. Needs no torch."""
 
 import math
 from dataclasses import dataclass
-from typing import Literal
-
-from tinygpt.optim import OPTIMIZERS, SCHEDULES
+from typing import Literal, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +27,10 @@ class TrainConfig:
     """Lowest learning rate after warm-up, as a share of the highest."""
     warmup_steps: int = 100
     """Steps of the linear rise to the highest learning rate; a shorter run rises to its end."""
-    schedule: str = "cosine"
-    """Course of the learning rate after warm-up: a name of tinygpt.optim.SCHEDULES."""
-    optimizer: str = "adamw"
-    """A name of tinygpt.optim.OPTIMIZERS."""
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
+    """Course of the learning rate after warm-up; wsd stays up and falls at the end."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """Rule of the step."""
     beta1: float = 0.9
     """Memory of the gradient's mean, from 0 to below 1."""
     beta2: float = 0.95
@@ -71,6 +69,12 @@ class TrainConfig:
     """CPU threads; none takes what torch finds."""
 
     def __post_init__(self) -> None:
+        whole = "max_steps max_tokens batch_size grad_accum warmup_steps log_every eval_every eval_batches"
+        whole += " eval_batch_size keep patience sample_every seed threads"
+        for name in whole.split():
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
         positive = "max_steps epochs max_tokens max_seconds batch_size grad_accum learning_rate log_every eval_every"
         positive += " eval_batches eval_batch_size keep patience sample_every threads"
         for name in positive.split():
@@ -87,9 +91,9 @@ class TrainConfig:
             raise ValueError(f"min_lr_fraction must be from 0 to 1, got {self.min_lr_fraction}")
         if self.save_every != "epoch" and not (isinstance(self.save_every, int) and self.save_every > 0):
             raise ValueError(f"save_every must be above 0, or epoch, got {self.save_every}")
-        for name, table in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
-            if getattr(self, name) not in table:
-                raise ValueError(f"{name} must be one of {', '.join(table)}, got {getattr(self, name)}")
+        for name, hint in get_type_hints(TrainConfig).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}, got {getattr(self, name)!r}")
 
     @property
     def windows_per_step(self) -> int:

@@ -1,0 +1,112 @@
+"""What the pages say is true: Python blocks run, command lines parse, tables give the defaults that the fields have."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from functools import cache
+from pathlib import Path
+
+import pytest
+from tinygpt import generate, train
+from tinygpt.__main__ import VERBS
+
+TOP = Path(__file__).parent.parent
+PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
+# The plan and the style show code that is not there to run.
+QUOTING = {"architecture.md", "style.md"}
+# Sizes that a page names, in sizes that a test can wait for.
+SMALL = {"max_steps=2000": "max_steps=2", "vocab_size=8192": "vocab_size=400", "n_layer=6": "n_layer=1"}
+
+
+def blocks(language: str) -> Iterator[tuple[str, str]]:
+    """(page and line, content) of each fenced block of a language."""
+    for page in PAGES:
+        if page.name in QUOTING:
+            continue
+        text = page.read_text(encoding="utf-8")
+        for found in re.finditer(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            yield f"{page.name}:{text[: found.start()].count(chr(10)) + 1}", found[1]
+
+
+def command_lines() -> Iterator[tuple[str, list[str]]]:
+    """(page and line, words) of each command of ours in a bash block or in backquotes."""
+    for place, block in blocks("bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield from ((place, shlex.split(part, comments=True)) for part in line.split("&&"))
+    text = (TOP / "README.md").read_text(encoding="utf-8")
+    yield from (("README.md", found.split()) for found in re.findall(r"`((?:tinygpt|make) [^`]+)`", text))
+
+
+@cache
+def help_of(verb: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "tinygpt", verb, "--help"], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def unknown_words(words: list[str]) -> list[str]:
+    """The parts of a command line that this version does not know."""
+    if words[0] == "make":
+        targets = re.findall(r"^([a-z-]+):", (TOP / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        return [word for word in words[1:] if word not in targets and "=" not in word]
+    if words[:2] == ["python", "-m"] and words[2].startswith("tinygpt"):
+        words = ["tinygpt", *words[2].split(".")[1:], *words[3:]]
+    if words[0] != "tinygpt" or words[1].isupper():
+        return []
+    if words[1] not in VERBS:
+        return [words[1]]
+    return [word for word in words[2:] if word.startswith("--") and f"{word.split('=')[0]} " not in help_of(words[1])]
+
+
+@pytest.mark.parametrize(("place", "code"), blocks("python"), ids=lambda value: value.split("\n")[0])
+def test_python_block_runs(place: str, code: str, tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    for page in PAGES:
+        shutil.copy(page, tmp_path / "books" / f"{page.stem}.txt")
+    for large, small in SMALL.items():
+        code = code.replace(large, small)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
+    )
+    assert (done.returncode, done.stderr) == (0, ""), place
+
+
+def test_command_lines_name_flags_that_exist() -> None:
+    wrong = [(place, " ".join(words), unknown) for place, words in command_lines() if (unknown := unknown_words(words))]
+    assert wrong == []
+
+
+def test_option_tables_give_the_defaults_of_the_fields() -> None:
+    classes = [*train.GROUPS.values(), generate.GenerateFlags]
+    declared: dict[str, set[str]] = {}
+    for field in (field for cls in classes for field in fields(cls)):
+        default = train.DEFAULTS.get(field.name, field.default)
+        words: dict[object, str] = {None: "none", (): "none", MISSING: "required"}
+        shown = ("off", "on")[default] if isinstance(default, bool) else words.get(default, str(default))
+        declared.setdefault(field.name, set()).add(shown)
+    rows = re.findall(r"^\| `--([a-z-]+)`[^|]*\| ([^|]*) \|", PAGES[0].read_text(encoding="utf-8"), re.MULTILINE)
+    wrong = []
+    for flag, default in rows:
+        found = declared.get(flag.replace("-", "_"), {"no such flag"})
+        is_words = " " in default or not default  # a sentence that says how None is decided
+        if default not in found and not (is_words and "none" in found):
+            wrong.append((flag, default, found))
+    assert len(rows) > 30
+    assert wrong == []
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    broken = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        headings = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)", text, re.M)}
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            is_heading = target.startswith("#") and target[1:] in headings
+            if not (is_heading or target.startswith("https:") or (page.parent / target.split("#")[0]).is_file()):
+                broken.append((page.name, target))
+    assert broken == []
