@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tinygpt.optim import OPTIMIZERS, SCHEDULES
 from tinygpt.progress import Progress, planned_steps
 from tinygpt.trainconfig import CHANGEABLE, TrainConfig
 
@@ -68,12 +69,17 @@ def test_forecast_is_kept_however_long_the_steps_take() -> None:
     ("field", "value"),
     [
         *[("batch_size", 0), ("learning_rate", float("nan")), ("min_lr_fraction", 2), ("beta2", 1.0), ("keep", 0)],
-        *[("save_every", "day"), ("optimizer", "lion"), ("max_seconds", -1), ("schedule", "step")],
+        *[("dtype", "int8"), ("optimizer", "lion"), ("max_seconds", -1), ("schedule", "step"), ("max_steps", 1.5)],
     ],
 )
 def test_value_out_of_range_is_named(field: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"^{field} must be .*, got {value}$"):
+    with pytest.raises(ValueError, match=f"^{field} must be .*, got {value!r}$"):
         TrainConfig(**{field: value})
+
+
+def test_names_of_schedules_and_optimisers_are_those_of_their_tables() -> None:
+    hints = get_type_hints(TrainConfig)
+    assert (get_args(hints["schedule"]), get_args(hints["optimizer"])) == (tuple(SCHEDULES), tuple(OPTIMIZERS))
 
 
 def test_what_decides_the_meaning_of_a_step_cannot_change() -> None:

@@ -247,6 +247,12 @@ def test_tokenizer_that_is_not_that_of_the_data_is_refused(tmp_path: Path) -> No
         Trainer(model(vocab_size=257), TokenDataset(tmp_path / "data", block_size=BLOCK), tokenizer=other)
 
 
+def test_sample_without_a_place_to_start_is_refused_before_training() -> None:
+    tokenizer = Tokenizer.train(["a"], pattern="byte", special_tokens=())
+    with pytest.raises(ValueError, match="sample_prompt must hold a character"):
+        Trainer(model(), stream(), config=replace(CONFIG, sample_every=1), tokenizer=tokenizer)
+
+
 def test_stop_ends_the_run_with_its_reason_and_a_checkpoint(tmp_path: Path) -> None:
     trainer = Trainer(model(), stream(), config=CONFIG, folder=tmp_path)
     for report in trainer.steps():

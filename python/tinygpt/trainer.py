@@ -83,6 +83,11 @@ class Trainer:
         self.train, self.val = train, val
         self.tokenizer = lineage.tokenizer_beside(train) if tokenizer is None else tokenizer
         lineage.check_kinship(model, train, val, self.tokenizer)
+        starts_nowhere = self.tokenizer is not None and self.tokenizer.eot_id is None and not self.config.sample_prompt
+        if self.config.sample_every is not None and starts_nowhere:
+            raise ValueError(
+                "sample_prompt must hold a character: this tokenizer has no document separator to start at"
+            )
         self.folder = None if folder is None else Path(folder)
         if self.folder is not None and (found := runfolder.steps(self.folder)):
             step = found[-1]
