@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::pretokenize::Pattern;
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::AhoCorasick;
 use rustc_hash::FxHashMap;
 
 /// Piece to number of occurrences.
@@ -83,22 +83,10 @@ fn overflow(piece: &[u8]) -> Error {
     Error::Invalid(format!("the count of {:?} passes 2^64 - 1", String::from_utf8_lossy(piece)))
 }
 
-/// Finds any of `names` in text, the longest where several start.
-///
-/// # Errors
-///
-/// The names are too large for an automaton.
-pub fn special_finder(names: &[String]) -> Result<Option<AhoCorasick>> {
-    if names.is_empty() {
-        return Ok(None);
-    }
-    let built = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(names);
-    built.map(Some).map_err(|e| Error::Invalid(format!("special tokens: {e}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vocab::special_finder;
 
     #[test]
     fn counts_go_beyond_32_bits_and_stop_at_64() {

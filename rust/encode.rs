@@ -4,9 +4,8 @@
 //! costs more than n log n. What was merged once is remembered in a [`Cache`] of bounded size: in ordinary text nearly
 //! every piece was seen before.
 
-use crate::count::special_finder;
 use crate::error::{Error, Result};
-use crate::vocab::Vocab;
+use crate::vocab::{Vocab, special_finder};
 use aho_corasick::AhoCorasick;
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;

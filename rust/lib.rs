@@ -3,14 +3,14 @@
 //! The main path, from texts to shards:
 //!
 //! ```
-//! use tinygpt::{Cleaning, Encoder, Job, Pattern, Shards, Texts, Vocab, count, encode, learn};
+//! use tinygpt::{Cleaning, Encoder, Job, Pattern, Shards, Texts, Vocab, count_pieces, encode_to_shards, learn};
 //!
 //! let texts = ["ab abc", "abc ab"];
 //! let mut proceed = |_bytes_done| true;
 //! let mut job = Job::new(Some(2), &mut proceed)?;
 //!
 //! let mut source = Texts::new(&texts, Pattern::Gpt2, None, 1 << 20);
-//! let (counts, _) = count(&mut source, Pattern::Gpt2, &[], &Cleaning::none(), &mut job)?;
+//! let (counts, _) = count_pieces(&mut source, Pattern::Gpt2, &[], &Cleaning::none(), &mut job)?;
 //! let merges = learn(&counts, 10, &mut job)?;
 //! let vocab = Vocab::trained(Pattern::Gpt2, &merges, &["<|endoftext|>".into()])?;
 //! let encoder = Encoder::new(vocab);
@@ -19,7 +19,7 @@
 //! # let folder = folder.path();
 //! let mut shards = Shards::new(folder, &encoder, Some(259), 1_000_000, 0.0)?;
 //! let mut source = Texts::new(&texts, Pattern::Gpt2, Some(0.0), 1 << 20);
-//! encode(&mut source, &encoder, &Cleaning::none(), &mut shards, &mut job)?;
+//! encode_to_shards(&mut source, &encoder, &Cleaning::none(), &mut shards, &mut job)?;
 //! let [train, _] = shards.finish()?;
 //! assert_eq!(train[0].documents, 2);
 //! # Ok::<(), tinygpt::Error>(())
@@ -47,7 +47,7 @@ pub use encode::{Cache, Encoder, Specials};
 pub use error::{Error, Result};
 pub use job::{Job, Progress};
 pub use learn::learn;
-pub use pipeline::{Cleaning, Report, Shards, count, encode};
+pub use pipeline::{Cleaning, Report, Shards, count_pieces, encode_to_shards};
 pub use pretokenize::{MAX_PIECE_BYTES, Pattern, Pieces};
 pub use shard::{HEADER_BYTES, MAX_SHARD_TOKENS, ShardFacts, ShardKind, ShardWriter, TokenType, hash_file};
 pub use sources::{Block, Documents, Part, Sample, SampleSize, Side, Source, TextFile, TextFiles, Texts, list_files};

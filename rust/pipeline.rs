@@ -5,13 +5,14 @@
 //! speeds of the three.
 
 use crate::clean::clean;
-use crate::count::{Counts, special_finder};
+use crate::count::Counts;
 use crate::encode::{Cache, Encoder};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::pretokenize::Pattern;
 use crate::shard::{MAX_SHARD_TOKENS, ShardFacts, ShardKind, ShardWriter, TokenType};
 use crate::sources::{Block, Part, Side, Source};
+use crate::vocab::special_finder;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -224,7 +225,7 @@ impl Drop for StopOnPanic<'_> {
 /// # Errors
 ///
 /// A file cannot be read or is not text, a special name holds white space, or the job was cancelled.
-pub fn count(
+pub fn count_pieces(
     source: &mut dyn Source,
     pattern: Pattern,
     specials: &[String],
@@ -255,7 +256,13 @@ pub fn count(
 /// # Errors
 ///
 /// A file cannot be read or is not text, the disk refuses, or the job was cancelled.
-pub fn encode(source: &mut dyn Source, encoder: &Encoder, cleaning: &Cleaning, shards: &mut Shards, job: &mut Job) -> Result<Report> {
+pub fn encode_to_shards(
+    source: &mut dyn Source,
+    encoder: &Encoder,
+    cleaning: &Cleaning,
+    shards: &mut Shards,
+    job: &mut Job,
+) -> Result<Report> {
     let token_type = shards.kind.token_type;
     let work = |(cache, ids): &mut (Cache, Vec<u32>), block: &Block| {
         let (mut tokens, mut parts) = (Vec::new(), Vec::with_capacity(block.parts.len()));
@@ -464,7 +471,7 @@ mod tests {
         let mut source = Texts::new(texts, Pattern::Gpt2, Some(val_fraction), block_bytes);
         let mut proceed = |_| true;
         let mut job = Job::new(Some(threads), &mut proceed).unwrap();
-        encode(&mut source, &encoder, &Cleaning::none(), &mut shards, &mut job).unwrap();
+        encode_to_shards(&mut source, &encoder, &Cleaning::none(), &mut shards, &mut job).unwrap();
         shards.finish().unwrap();
         let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder.path())
             .unwrap()
@@ -548,7 +555,7 @@ mod tests {
             ticks < 3
         };
         let mut job = Job::new(Some(2), &mut refuse).unwrap();
-        let result = count(&mut source, Pattern::Gpt2, &[], &Cleaning::none(), &mut job);
+        let result = count_pieces(&mut source, Pattern::Gpt2, &[], &Cleaning::none(), &mut job);
         assert!(matches!(result, Err(Error::Cancelled)));
     }
 

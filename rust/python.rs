@@ -9,7 +9,7 @@
 use crate::clean::{RULES, rules};
 use crate::error::Error;
 use crate::sources::{Block, Documents, Sample, SampleSize, Source, TextFile, TextFiles, Texts, list_files};
-use crate::{Cache, Cleaning, Encoder, Job, Pattern, Report, ShardFacts, Shards, Vocab, count, encode, hash_file, learn};
+use crate::{Cache, Cleaning, Encoder, Job, Pattern, Report, ShardFacts, Shards, Vocab, count_pieces, encode_to_shards, hash_file, learn};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString};
@@ -260,7 +260,7 @@ impl Counts {
         let (pattern, texts) = (pattern_of(pattern)?, texts_of(&texts)?);
         let cleaning = Cleaning { rules: rules(&clean)?, ..Cleaning::none() };
         let mut source = Texts::new(&texts, pattern, None, BLOCK_BYTES);
-        let (counts, report) = call_with_job(py, threads, None, |job| count(&mut source, pattern, &special_tokens, &cleaning, job))?;
+        let (counts, report) = call_with_job(py, threads, None, |job| count_pieces(&mut source, pattern, &special_tokens, &cleaning, job))?;
         self.0.merge(counts)?;
         report_of(py, report)
     }
@@ -287,7 +287,7 @@ impl Counts {
         let sampled = max_bytes.is_some() || max_documents.is_some();
         let (counts, report) = call_with_job(py, threads, progress, |job| {
             let source: &mut dyn Source = if sampled { &mut share } else { &mut whole };
-            count(source, pattern, &special_tokens, &files.cleaning, job)
+            count_pieces(source, pattern, &special_tokens, &files.cleaning, job)
         })?;
         self.0.merge(counts)?;
         report_of(py, report)
@@ -484,7 +484,7 @@ impl ShardSet {
     ) -> PyResult<Bound<'py, PyDict>> {
         let (encoder, shards) = (&self.bpe.get().0, self.shards.as_mut().ok_or_else(finished)?);
         let mut source = files.source(encoder.vocab().pattern(), Some(self.val_fraction), BLOCK_BYTES);
-        let report = call_with_job(py, threads, progress, |job| encode(&mut source, encoder, &files.cleaning, shards, job))?;
+        let report = call_with_job(py, threads, progress, |job| encode_to_shards(&mut source, encoder, &files.cleaning, shards, job))?;
         let dict = report_of(py, report)?;
         let read: Vec<(u64, String)> = source.read().iter().map(|(bytes, hash)| (*bytes, format!("{hash:016x}"))).collect();
         dict.set_item("read", read)?;
@@ -503,7 +503,7 @@ impl ShardSet {
         let cleaning = Cleaning { rules: rules(&clean)?, ..Cleaning::none() };
         let texts = texts_of(&texts)?;
         let mut source = Texts::new(&texts, encoder.vocab().pattern(), Some(self.val_fraction), BLOCK_BYTES);
-        let report = call_with_job(py, threads, None, |job| encode(&mut source, encoder, &cleaning, shards, job))?;
+        let report = call_with_job(py, threads, None, |job| encode_to_shards(&mut source, encoder, &cleaning, shards, job))?;
         report_of(py, report)
     }
 

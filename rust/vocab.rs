@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::pretokenize::Pattern;
+use aho_corasick::{AhoCorasick, MatchKind};
 use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 
@@ -231,6 +232,19 @@ impl Vocab {
         }
         hash.finalize().into()
     }
+}
+
+/// Finds any of `names` in text, the longest where several start.
+///
+/// # Errors
+///
+/// The names are too large for an automaton.
+pub fn special_finder(names: &[String]) -> Result<Option<AhoCorasick>> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let built = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(names);
+    built.map(Some).map_err(|e| Error::Invalid(format!("special tokens: {e}")))
 }
 
 /// A token as a person can read it.

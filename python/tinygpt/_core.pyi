@@ -4,6 +4,20 @@ from collections.abc import Callable, Iterator
 from os import PathLike
 from typing import Any, final
 
+__all__ = [
+    "CLEANING_RULES",
+    "PATTERNS",
+    "Bpe",
+    "Counts",
+    "DocumentIterator",
+    "Files",
+    "FormatError",
+    "ShardSet",
+    "clean",
+    "pieces",
+    "xxh3_file",
+]
+
 CLEANING_RULES: list[str]
 PATTERNS: list[str]
 
