@@ -171,7 +171,10 @@ def _knobs(heading: str, cls: type) -> Iterator[_Knob]:
 
 def _field_texts(cls: type) -> dict[str, str]:
     """Field -> the string literal that stands under it, as one line."""
-    definition = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    try:
+        definition = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    except OSError:  # a class typed into an interpreter has no source
+        return {}
     texts = {}
     for statement, below in pairwise(getattr(definition, "body", [])):
         if (
