@@ -399,6 +399,20 @@ def test_signal_finishes_the_step_and_saves(tmp_path: Path, number: int, code: i
     assert Trainer.resume(tmp_path, train=stream(3000), val=stream(90)).step == last
 
 
+def test_second_signal_ends_the_process_at_once() -> None:
+    code = (
+        "import os, signal, time; from test_trainer import *; from tinygpt.trainer import stop_on_signals\n"
+        "with stop_on_signals(Trainer(model(), stream())):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM); print('still here', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
+    )
+    here = str(Path(__file__).parent)
+    child = subprocess.run(
+        [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (child.returncode, child.stdout) == (130, "still here\n")
+
+
 def test_full_disk_keeps_the_old_checkpoints_and_stops_at_the_third_save(tmp_path: Path) -> None:
     room = tmp_path / "room"  # for two checkpoints of 1.3 MB, not for a third beside them
     room.mkdir()
