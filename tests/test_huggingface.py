@@ -202,6 +202,7 @@ def test_options_that_no_class_has_are_native(options: dict[str, Any]) -> None:
 
 FOREIGN = [
     ("llama", {"model_type": "mistral"}, "model_type must be one of llama, qwen3, gpt2, got 'mistral'"),
+    ("llama", {"model_type": "tinygpt"}, "needs the key tinygpt, found none"),
     ("llama", {"architectures": ["LlamaForTokenClassification"]}, "must be a LlamaForCausalLM"),
     ("llama", {"hidden_act": "relu"}, "hidden_act must be silu or .* got relu"),
     ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.rope_type must be default .* linear"),

@@ -1,6 +1,7 @@
 """GPT: shapes, causality, cache, loss and generation, for every mixture of options."""
 
 import itertools
+import pickle
 import warnings
 from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
@@ -234,6 +235,11 @@ def test_weights_begin_as_in_gpt2() -> None:
     wanted = {n: 0.02 / 4 if n.endswith(("output.weight", "down.weight")) else 0.02 for n in deviations}
     assert deviations == pytest.approx(wanted, rel=0.05)
     assert not any(p.any() for name, p in model.named_parameters() if name.endswith("bias"))
+
+
+def test_a_pickled_model_computes_the_same() -> None:
+    model, x = gpt(mlp="geglu"), ids(2, 8)
+    assert_close(pickle.loads(pickle.dumps(model))(x), model(x), rtol=0, atol=0)  # as worker processes get it
 
 
 def test_dropout_acts_in_training_alone() -> None:

@@ -26,6 +26,7 @@ LLAMA, QWEN3, GPT2 = "LlamaForCausalLM", "Qwen3ForCausalLM", "GPT2LMHeadModel"
 NATIVE = "native"
 OWN_CLASS, OWN_TYPE = "TinyGPTForCausalLM", "tinygpt"
 
+_BUFFER = re.compile(r"\.attn\.(masked_)?bias$|rotary_emb\.inv_freq$")  # masks and angles, made anew by any program
 _CLASSES = {"llama": LLAMA, "qwen3": QWEN3, "gpt2": GPT2}
 
 
@@ -127,7 +128,9 @@ def model_config_from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
     kind, own = config.get("model_type"), config.get("tinygpt")
     try:
         own = None if own is None else asdict(GPTConfig(**own))
-        if kind == OWN_TYPE and own is not None:
+        if kind == OWN_TYPE:
+            if own is None:
+                raise FormatError(f"a model of type {OWN_TYPE} needs the key tinygpt, found none")
             return own
         if kind not in _CLASSES:
             raise FormatError(f"model_type must be one of {', '.join(_CLASSES)}, got {kind!r}")
@@ -135,13 +138,9 @@ def model_config_from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
         if not expected.intersection(config.get("architectures") or expected):
             raise FormatError(f"a model of type {kind} must be a {_CLASSES[kind]}, got {config['architectures']}")
         fields = _standard_fields(config)
-        if own is not None and architecture(own) == _CLASSES[kind]:
-            own = own if _standard_fields(model_config_to_hf(own)) == fields else None
-        else:
-            own = None
-        if own is not None:
-            return own
-        return {**asdict(GPTConfig(**fields)), "dropout": one_dropout(config)}
+        if own is None or architecture(own) != _CLASSES[kind] or _standard_fields(model_config_to_hf(own)) != fields:
+            return {**asdict(GPTConfig(**fields)), "dropout": one_dropout(config)}
+        return own
     except FormatError:
         raise
     except (TypeError, ValueError, KeyError) as error:  # of GPTConfig: a hand has been in the file
@@ -223,7 +222,7 @@ def _without_buffers(state: Mapping[str, Tensor], c: GPTConfig) -> dict[str, Ten
     """The weights alone, with the prefix that published GPT-2 files lack."""
     is_bare = architecture(asdict(c)) == GPT2 and "wte.weight" in state
     named = {f"transformer.{name}" if is_bare and name != "lm_head.weight" else name: t for name, t in state.items()}
-    kept = {name: t for name, t in named.items() if not re.search(r"\.attn\.(masked_)?bias$|rotary_emb\.inv_freq$", name)}
+    kept = {name: t for name, t in named.items() if not _BUFFER.search(name)}
     if c.tie_embeddings and "lm_head.weight" in kept:
         embedding = kept.get("transformer.wte.weight", kept.get("model.embed_tokens.weight"))
         if embedding is None or not torch.equal(embedding, kept.pop("lm_head.weight")):
