@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from tinygpt.dataset import TokenDataset as TokenDataset
     from tinygpt.manifest import Manifest as Manifest
     from tinygpt.model import GPT as GPT
-    from tinygpt.model import GPTConfig as GPTConfig
+    from tinygpt.modelconfig import GPTConfig as GPTConfig
+    from tinygpt.report import StepReport as StepReport
+    from tinygpt.report import TrainResult as TrainResult
     from tinygpt.tokenizer import Tokenizer as Tokenizer
-    from tinygpt.trainer import StepReport as StepReport
-    from tinygpt.trainer import TrainConfig as TrainConfig
+    from tinygpt.trainconfig import TrainConfig as TrainConfig
     from tinygpt.trainer import Trainer as Trainer
-    from tinygpt.trainer import TrainResult as TrainResult
 
 __version__ = "0.1.0"
 
@@ -30,17 +30,17 @@ _HOME = {
     "Counts": "_core",
     "FormatError": "_core",
     "GPT": "model",
-    "GPTConfig": "model",
+    "GPTConfig": "modelconfig",
     "Manifest": "manifest",
-    "StepReport": "trainer",
+    "StepReport": "report",
     "TokenDataset": "dataset",
     "Tokenizer": "tokenizer",
-    "TrainConfig": "trainer",
-    "TrainResult": "trainer",
+    "TrainConfig": "trainconfig",
+    "TrainResult": "report",
     "Trainer": "trainer",
 }
 
-__all__ = [  # noqa: RUF022, PLE0604
+__all__ = [  # noqa: RUF022
     "Checkpoint",
     "Corpus",
     "Counts",

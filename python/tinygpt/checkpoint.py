@@ -143,8 +143,7 @@ class Checkpoint:
         with staged_folder(folder, replace=replace) as staged:
             _write_json(staged / "config.json", huggingface.model_config_to_hf(config, **ids))
             _write_tensors(staged / "model.safetensors", huggingface.weights_to_hf(weights, config))
-            generation = {f"{name.removesuffix('_id')}_token_id": i for name, i in ids.items() if i is not None}
-            _write_json(staged / "generation_config.json", {"_from_model_config": True, **generation})
+            _write_json(staged / "generation_config.json", huggingface.generation_config(**ids))
             if self.tokenizer is not None:
                 self.tokenizer.save(staged)
             if state is not None:
