@@ -30,8 +30,8 @@ lint: $(VENV)/installed-dev ## formats, types and lints of both languages
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo clippy --quiet --all-targets --features python -- -D warnings
-	$(BIN)/python -m ruff format --check --quiet
-	$(BIN)/python -m ruff check --quiet
+	$(BIN)/python -m ruff format --check --quiet README.md python tests benches rust
+	$(BIN)/python -m ruff check --quiet python tests benches rust
 	$(BIN)/python -m mypy
 	$(BIN)/python -m mypy.stubtest tinygpt._core
 
