@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tinygpt import __main__, generate, train
+from tinygpt.tokenizer import Tokenizer
 
 TEXT = "".join(f"Line {i} of a small text: the cat sat on mat number {i * 7919 % 1000}.\n" for i in range(3000))
 SHAPE = (
@@ -150,6 +151,7 @@ def world(finished: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.M
     os.truncate("cut/train_000000.bin", 2000)
     shutil.copytree(finished / "data", "badtokenizer")
     Path("badtokenizer/tokenizer.json").write_text("{", encoding="utf-8")
+    Tokenizer.from_merges([(b"a", b"b")], special_tokens=["<|endoftext|>"]).save("other")
     shutil.copytree(finished / "step-0000020", "flipped")
     raw = bytearray(Path("flipped/model.safetensors").read_bytes())
     raw[-1] ^= 1
@@ -186,6 +188,26 @@ WRONG_INPUTS = {
     f"train {SHAPE} --max-steps 30 --data data --out run": "run holds a run of 20 steps; --resume auto continues it",
     "train --resume run --max-steps 30 --d-model 32": "d_model: 16 -> 32",
     "train --resume run --max-steps 30 --batch-size 5": "batch_size: 4 -> 5",
+    f"{TRAIN} --data data --tokenizer other": "tokenizer fingerprint",
+    "prepare": "PATHS is missing",
+    "prepare nowhere.txt": "nowhere.txt: no such file",
+    "prepare empty.txt --out new": "holds no text",
+    "prepare pictures --out new": "pictures: no text files found",
+    "prepare binary.txt --out new": "binary.txt: a binary file",
+    "prepare cats.txt --out new --vocab-size 100": "vocab_size must be at least 257",
+    "prepare cats.txt --out run": "run exists and is no prepared folder",
+    "prepare cats.txt --out tiny.txt": "tiny.txt",
+    "prepare cats.txt --out new --val-fraction 1": "--val-fraction must be at least 0 and below 1, got 1.0",
+    "prepare cats.txt --out new --threads 0": "threads must be at least 1, got 0",
+    "prepare cats.txt --out new --tokenizer nothing": "nothing: no tokenizer.json",
+    "prepare cats.txt --out new --special-tokens bart": "no token that ends a document",
+    "prepare latin1.txt --out new --invalid error": "latin1.txt",
+    "show": "PATHS is missing",
+    "show nowhere": "nowhere: no such file",
+    "show nothing": "nothing",
+    "show cut": "cut/train_000000.bin: 2000 bytes",
+    "show badtokenizer": "badtokenizer/tokenizer.json: not JSON",
+    "show flipped --verify": "flipped/model.safetensors: damaged",
     "generate": "--checkpoint is missing",
     "generate --checkpoint nowhere": "nowhere",
     "generate --checkpoint cats.txt": "cats.txt",
