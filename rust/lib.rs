@@ -38,6 +38,7 @@ mod pretokenize;
 #[cfg(feature = "python")]
 mod python;
 mod shard;
+mod shardset;
 mod sources;
 mod vocab;
 
@@ -47,8 +48,9 @@ pub use encode::{Cache, Encoder, Specials};
 pub use error::{Error, Result};
 pub use job::{Job, Progress};
 pub use learn::learn;
-pub use pipeline::{Cleaning, Report, Shards, count_pieces, encode_to_shards};
+pub use pipeline::{Cleaning, Report, count_pieces, encode_to_shards};
 pub use pretokenize::{MAX_PIECE_BYTES, Pattern, Pieces};
 pub use shard::{HEADER_BYTES, MAX_SHARD_TOKENS, ShardFacts, ShardKind, ShardWriter, TokenType, hash_file};
+pub use shardset::Shards;
 pub use sources::{Block, Documents, Part, Sample, SampleSize, Side, Source, TextFile, TextFiles, Texts, list_files};
 pub use vocab::{Merge, Vocab};
