@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from tinygpt import __main__, generate, train
+from tinygpt.manifest import Manifest
+from tinygpt.staging import lock_folder
 from tinygpt.tokenizer import Tokenizer
 
 TEXT = "".join(f"Line {i} of a small text: the cat sat on mat number {i * 7919 % 1000}.\n" for i in range(3000))
@@ -68,6 +70,25 @@ def test_resume_auto_goes_on_where_the_run_stopped(text_file: Path, finished: Pa
     assert train.main(["--resume", str(tmp_path / "run"), "--max-steps", "20"]) == 0
     assert (tmp_path / "run" / "step-0000020").is_dir()
     assert train.main([*words.split(), "--max-steps", "20", "--resume", "auto"]) == 0
+
+
+def test_validation_text_of_its_own_uses_the_tokenizer_of_the_training_text(text_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "dogs.txt").write_text("A dog sat on the cat.\n" * 4, encoding="utf-8")
+    words = f"--data {text_file} --val-data {tmp_path / 'dogs.txt'} --out {tmp_path / 'run'} {SHAPE} --max-steps 1"
+    assert train.main(words.split()) == 0
+    manifests = [Manifest.load(tmp_path / "run" / name) for name in ("data", "val-data")]
+    assert manifests[0].fingerprint == manifests[1].fingerprint
+    assert [list(manifest.splits) for manifest in manifests] == [["train"], ["train"]]
+
+
+def test_a_second_trainer_in_the_same_folder_is_refused_before_it_touches_anything(
+    finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    with lock_folder(out):
+        code = train.main(f"--data {finished / 'data'} --out {out} {SHAPE} --max-steps 1".split())
+    assert (code, list(out.glob("[!.]*"))) == (2, [])
+    assert f"{out} is in use by process {os.getpid()}" in capfd.readouterr().err
 
 
 def test_generate_writes_the_prompt_and_the_same_text_for_the_same_seed(
@@ -162,7 +183,7 @@ def world(finished: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.M
 TRAIN = f"train {SHAPE} --max-steps 1 --out new"
 WRONG_INPUTS = {
     "train --out new": "--data is missing",
-    f"{TRAIN} --data nowhere.txt": "nowhere.txt",
+    f"{TRAIN} --data nowhere.txt": "nowhere.txt: no such file or folder",
     f"{TRAIN} --data empty.txt": "no text",
     f"{TRAIN} --data nothing": "nothing",
     f"{TRAIN} --data pictures": "pictures",

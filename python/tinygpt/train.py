@@ -10,10 +10,11 @@ from tinygpt import runfolder
 from tinygpt.command import byte_bar, run
 from tinygpt.config import Options, load, read, to_yaml
 from tinygpt.header import read_header
+from tinygpt.interruption import stop_on_signals
 from tinygpt.manifest import Manifest
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.preparation import Preparation
-from tinygpt.staging import write_file
+from tinygpt.staging import lock_folder, write_file
 from tinygpt.tokenizer import Tokenizer
 from tinygpt.trainconfig import TrainConfig
 
@@ -57,11 +58,11 @@ def _train(argv: Sequence[str]) -> int:
     recorded = load(out / "config.yaml", GROUPS) if is_resumed and (out / "config.yaml").is_file() else {}
     options = read(argv, GROUPS, prog="tinygpt train", defaults={**DEFAULTS, **recorded})
     options.build(Preparation), options.build(GPTConfig), options.build(TrainConfig)  # refused before any work is done
-    trainer = _resumed(options, out, recorded) if is_resumed else _begun(options, out)
-    flags = replace(options.build(TrainFlags), out=out)
-    settings = to_yaml(flags, options.build(Preparation), trainer.model.config, trainer.config, without=("resume",))
-    out.mkdir(parents=True, exist_ok=True)
-    write_file(out / "config.yaml", settings)
+    with lock_folder(out):  # nobody else's run is prepared over; the trainer takes the lock itself afterwards
+        trainer = _resumed(options, out, recorded) if is_resumed else _begun(options, out)
+        flags = replace(options.build(TrainFlags), out=out)
+        settings = to_yaml(flags, options.build(Preparation), trainer.model.config, trainer.config, without=("resume",))
+        write_file(out / "config.yaml", settings)
     return _fit(trainer, out)
 
 
@@ -76,30 +77,31 @@ def _run_folder(flags: TrainFlags) -> tuple[Path, bool]:
         return out, True
     if flags.out is None and flags.data is None:
         raise ValueError(f"--data is missing: {DATA}")
-    out = flags.out or Path("runs") / flags.data.resolve().stem  # type: ignore[union-attr]
+    out = flags.out or Path("runs") / (flags.data or Path()).resolve().stem
     found = runfolder.steps(out)
     if found and flags.resume is None:
-        raise ValueError(
-            f"{out} holds a run of {found[-1]} steps; --resume auto continues it, another --out begins anew"
-        )
+        choice = "--resume auto continues it, another --out begins anew"
+        raise ValueError(f"{out} holds a run of {found[-1]} steps; {choice}")
+    if not found and flags.data is None:
+        raise ValueError(f"--data is missing: {DATA}")
+    if not found and flags.data is not None and not flags.data.exists():
+        raise FileNotFoundError(f"{flags.data}: no such file or folder; --data takes {DATA}")
     return out, bool(found)
 
 
 def _begun(options: Options, out: Path) -> "Trainer":
     """The trainer of a new run."""
     flags, how, config = options.build(TrainFlags), options.build(Preparation), options.build(TrainConfig)
-    if flags.data is None:
-        raise ValueError(f"--data is missing: {DATA}")
+    assert flags.data is not None  # _run_folder saw to it
     shape = options.build(GPTConfig)
-    data = _shards(
-        flags.data, out / "data", how, shape.vocab_size, {} if flags.val_data is None else {"val_fraction": 0.0}
-    )
+    changes: dict[str, Any] = {} if flags.val_data is None else {"val_fraction": 0.0}
+    data = _shards(flags.data, out / "data", how, shape.vocab_size, changes)
     val_data = None
     if flags.val_data is not None:
         kin = how.tokenizer or (data if (data / "tokenizer.json").is_file() else None)
         if kin is None and not _is_prepared(flags.val_data):
             raise ValueError(f"--val-data {flags.val_data} is text; --tokenizer must name the tokenizer of {data}")
-        changes = {"val_fraction": 0.0, "tokenizer": kin}
+        changes["tokenizer"] = kin
         val_data = _shards(flags.val_data, out / "val-data", how, shape.vocab_size, changes)
     tokenizer = None if how.tokenizer is None else Tokenizer.load(how.tokenizer)
 
@@ -113,15 +115,14 @@ def _begun(options: Options, out: Path) -> "Trainer":
         print(f"vocab_size is {train.vocab_size}, that of the data")
     torch.manual_seed(config.seed)
     model = GPT(options.build(GPTConfig, vocab_size=train.vocab_size))
-    return Trainer(
-        model, train, val, replace(config, device="cpu") if flags.cpu else config, folder=out, tokenizer=tokenizer
-    )
+    config = replace(config, device="cpu") if flags.cpu else config
+    return Trainer(model, train, val, config, folder=out, tokenizer=tokenizer)
 
 
 def _resumed(options: Options, out: Path, recorded: Mapping[str, Any]) -> "Trainer":
     """The trainer of a run where it stopped; what the flags say must agree with it, or be of what may change."""
     flags, how, given = options.build(TrainFlags), options.build(Preparation), options.given(TrainFlags)
-    moved = [name for name in ("data", "val_data") if given.get(name, recorded.get(name)) != recorded.get(name)]
+    moved = [name for name in ("data", "val_data") if name in given and not _same(given[name], recorded.get(name))]
     for name in moved:
         if not _is_prepared(given[name]):
             raise ValueError(f"{given[name]} is not what {out} was trained on; a run in another --out can take it")
@@ -137,6 +138,10 @@ def _resumed(options: Options, out: Path, recorded: Mapping[str, Any]) -> "Train
         train, val = _datasets(flags.data, flags.val_data, shape.block_size, flags.stride)
     tokenizer = None if how.tokenizer is None else Tokenizer.load(how.tokenizer)
     return Trainer.resume(out, train=train, val=val, tokenizer=tokenizer, model_config=shape, **changes)
+
+
+def _same(one: Path, other: Path | None) -> bool:
+    return other is not None and one.resolve() == other.resolve()
 
 
 def _is_prepared(path: Path) -> bool:
@@ -184,7 +189,6 @@ def _n_tokens(folder: Path, split: str) -> int:
 def _fit(trainer: "Trainer", out: Path) -> int:
     """Trains, says what is trained and what came of it, and gives the exit code."""
     from tinygpt.engine import configure_process
-    from tinygpt.trainer import stop_on_signals
 
     engine, train, windows = trainer.engine, trainer.train, trainer.config.windows_per_step
     configure_process(engine)
@@ -194,7 +198,7 @@ def _fit(trainer: "Trainer", out: Path) -> int:
     print(
         f"{train.n_tokens:,} tokens, {len(train):,} windows an epoch; {steps} of {windows} windows{begin}", flush=True
     )
-    with stop_on_signals(trainer) as interruption:
+    with stop_on_signals(trainer.stop) as interruption:
         result = trainer.fit()
     print(f"ended at step {result.step:,} ({result.reason}) after {result.seconds:.0f} s")
     if result.best_loss is not None:
