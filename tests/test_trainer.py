@@ -373,7 +373,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_trainer import *
-from tinygpt.trainer import stop_on_signals
+from tinygpt.interruption import stop_on_signals
 torch.set_num_threads(1)
 folder, steps = Path(sys.argv[1]), int(sys.argv[2])
 config = replace(CONFIG, max_steps=steps, save_every=5, eval_every=20, keep=2)
@@ -382,7 +382,7 @@ if runfolder.newest(folder) is None:
     trainer = Trainer(model(**big), stream(3000), stream(90), config, folder=folder)
 else:
     trainer = Trainer.resume(folder, train=stream(3000), val=stream(90))
-with stop_on_signals(trainer) as interruption:
+with stop_on_signals(trainer.stop) as interruption:
     trainer.fit()
 sys.exit(interruption.exit_code)
 """
@@ -401,8 +401,8 @@ def test_signal_finishes_the_step_and_saves(tmp_path: Path, number: int, code: i
 
 def test_second_signal_ends_the_process_at_once() -> None:
     code = (
-        "import os, signal, time; from test_trainer import *; from tinygpt.trainer import stop_on_signals\n"
-        "with stop_on_signals(Trainer(model(), stream())):\n"
+        "import os, signal, time; from test_trainer import *; from tinygpt.interruption import stop_on_signals\n"
+        "with stop_on_signals(Trainer(model(), stream()).stop):\n"
         "    os.kill(os.getpid(), signal.SIGTERM); print('still here', flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
     )

@@ -1,4 +1,4 @@
-"""The Rust part: everything that touches each byte of text. See `tinygpt.tokenizer` and `tinygpt.corpus` for its faces."""
+"""The Rust part: everything that touches each byte of text; `tinygpt.tokenizer` and `tinygpt.corpus` are its faces."""
 
 from collections.abc import Callable, Iterator
 from os import PathLike
@@ -125,9 +125,7 @@ class ShardSet:
     def add_files(
         self, files: Files, *, threads: int | None = None, progress: Callable[[int], object] | None = None
     ) -> dict[str, Any]: ...
-    def add_texts(
-        self, texts: list[str], *, clean: list[str] = ..., threads: int | None = None
-    ) -> dict[str, int]: ...
+    def add_texts(self, texts: list[str], *, clean: list[str] = ..., threads: int | None = None) -> dict[str, int]: ...
     def finish(self) -> list[list[dict[str, str | int]]]: ...
 
 def xxh3_file(path: str | PathLike[str]) -> str:

@@ -79,8 +79,8 @@ def _prepared(path: Path, *, verify: bool) -> Rows:
     tokenizer = Tokenizer.load(path)
     if tokenizer.fingerprint != manifest.fingerprint:
         raise FormatError(
-            f"{path}: tokenizer.json has the fingerprint {tokenizer.fingerprint[:8]}.., but the shards were written with "
-            f"{manifest.fingerprint[:8]}..; write the shards again"
+            f"{path}: tokenizer.json has the fingerprint {tokenizer.fingerprint[:8]}.., but the shards were written "
+            f"with {manifest.fingerprint[:8]}..; write the shards again"
         )
     yield (
         "tokenizer",

@@ -15,6 +15,7 @@ from tinygpt.corpus import Progress, Source, as_corpus
 from tinygpt.formats import tiktoken, tokenizer_json
 from tinygpt.manifest import Manifest, Shard
 from tinygpt.staging import staged_folder, sweep, write_file
+from tinygpt.tokenids import Ids, little_endian, single
 
 END_OF_TEXT = "<|endoftext|>"
 SPECIAL_SETS = {
@@ -26,8 +27,6 @@ SPECIAL_SETS = {
 _EOT_NAMES = (END_OF_TEXT, "<eos>", "</s>", "[SEP]")
 _BOS_NAMES = ("<bos>", "<s>", "[BOS]", "<|begin_of_text|>", "<|startoftext|>")
 _PAD_NAMES = ("<pad>", "[PAD]", "<|pad|>")
-
-Ids = Sequence[int] | npt.NDArray[np.integer[Any]]
 
 
 class Tokenizer:
@@ -331,7 +330,7 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Ids) -> bytes:
         """The bytes of ids, exactly."""
-        return self._bpe.decode(_little_endian(ids))
+        return self._bpe.decode(little_endian(ids))
 
     def decode_batch(self, batch: Iterable[Ids], errors: str = "replace") -> list[str]:
         """The text of each row of ids."""
@@ -441,7 +440,7 @@ class Tokenizer:
 
     def token_bytes(self, id: int) -> bytes:
         """The bytes that an id stands for; a special token's name."""
-        return self._bpe.token_bytes(_index(id))
+        return self._bpe.token_bytes(single(id))
 
     def token_lengths(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
         """Bytes and characters of text of each id, uint32 (V,) each; special tokens are no text.
@@ -523,28 +522,3 @@ def _check_replaceable(folder: Path) -> None:
         raise FileExistsError(f"{folder} exists and is no prepared folder; choose another name or remove it")
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; choose another name for the folder")
-
-
-def _index(id: int) -> int:
-    if isinstance(id, bool) or not isinstance(id, int | np.integer):
-        raise TypeError(f"an id must be a whole number, got {type(id).__name__}")
-    if not 0 <= id < 2**32:
-        raise ValueError(f"id {id} is not in the vocabulary")
-    return int(id)
-
-
-def _little_endian(ids: Ids) -> bytes:
-    """Ids as little-endian uint32, refused by place where they are none."""
-    array = np.asarray(ids)
-    if array.ndim != 1:
-        raise ValueError(f"ids must be one row of whole numbers, got an array of shape {array.shape}")
-    if array.size == 0:
-        return b""
-    if array.dtype.kind not in "iu":
-        place = next((i for i, item in enumerate(ids) if not isinstance(item, int | np.integer)), 0)
-        raise TypeError(f"ids must be whole numbers, got {ids[place]!r} at place {place}")
-    if array.dtype.kind == "i" or array.dtype.itemsize > 4:
-        wrong = np.flatnonzero((array < 0) | (array >= 2**32))
-        if wrong.size:
-            raise ValueError(f"id {array[wrong[0]]} at place {wrong[0]} is not in the vocabulary")
-    return array.astype("<u4").tobytes()

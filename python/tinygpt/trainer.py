@@ -6,15 +6,12 @@ same bits.
 """
 
 import math
-import os
-import signal
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -418,42 +415,6 @@ class Trainer:
     def _save_unsaved(self) -> None:
         if self.step > self._saved.step:
             self._save(is_best=False)
-
-
-class Interruption:
-    """Which signal, if any, ended a run under `stop_on_signals`."""
-
-    number: int | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """130 for Ctrl-C, 143 for SIGTERM, 0 for none."""
-        return 0 if self.number is None else 128 + self.number
-
-
-@contextmanager
-def stop_on_signals(trainer: Trainer) -> Iterator[Interruption]:
-    """Ctrl-C and SIGTERM finish the step in hand and save; a second one ends the process at once. For commands.
-
-    Example:
-        >>> with stop_on_signals(trainer) as interruption:  # doctest: +SKIP
-        ...     trainer.fit()
-        >>> raise SystemExit(interruption.exit_code)  # doctest: +SKIP
-    """
-    interruption = Interruption()
-
-    def on_signal(number: int, _: FrameType | None) -> None:
-        if interruption.number is not None:
-            os._exit(128 + number)
-        interruption.number = number
-        trainer.stop(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interruption
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _finite(*numbers: float) -> bool:
