@@ -20,7 +20,7 @@ from tinygpt.preparation import Preparation
 FOLDER = Path("demo")
 DATA, RUN = FOLDER / "data", FOLDER / "run"
 VOCAB_SIZE, VAL_FRACTION = 4096, 0.02
-STEPS = 1000
+STEPS = 600
 SHAPE = "--n-layer 4 --n-head 4 --d-model 256 --block-size 128"
 PROMPTS = ["def read_lines(path", "class Server", "for name in"]
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "encodings", "pydoc_data"}
@@ -79,7 +79,7 @@ def main() -> None:
     prepare()
     command(
         f"train --data {DATA} --out {RUN} --resume auto {SHAPE} "
-        f"--max-steps {STEPS} --eval-every 200 --lr 2e-3 --batch-size 8"
+        f"--max-steps {STEPS} --eval-every 100 --lr 2e-3 --batch-size 16"
     )
     for prompt in PROMPTS:
         command(f"generate --checkpoint {RUN} --max-new-tokens 60 --temperature 0.7 --seed 1 --prompt", prompt)
