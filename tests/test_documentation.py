@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tinygpt import generate, train
 from tinygpt.__main__ import VERBS
+from tinygpt.samplingconfig import Sampling
 
 TOP = Path(__file__).parent.parent
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
@@ -82,12 +83,12 @@ def test_command_lines_name_flags_that_exist() -> None:
 
 
 def test_option_tables_give_the_defaults_of_the_fields() -> None:
-    classes = [*train.GROUPS.values(), generate.GenerateFlags]
+    classes = [*train.GROUPS.values(), generate.GenerateFlags, Sampling]
     declared: dict[str, set[str]] = {}
     for field in (field for cls in classes for field in fields(cls)):
         default = train.DEFAULTS.get(field.name, field.default)
         default = " ".join(default).replace("|", "¦") if isinstance(default, tuple) and default else default
-        words: dict[object, str] = {None: "none", (): "none", MISSING: "required"}
+        words: dict[object, str] = {None: "none", (): "none", MISSING: "required", "": "empty"}
         shown = ("off", "on")[default] if isinstance(default, bool) else words.get(default, str(default))
         declared.setdefault(field.name, set()).add(shown)
     text = PAGES[0].read_text(encoding="utf-8").replace("\\|", "¦")
@@ -98,8 +99,9 @@ def test_option_tables_give_the_defaults_of_the_fields() -> None:
         is_words = " " in default or not default  # a sentence that says how None is decided
         if default not in found and not (is_words and "none" in found):
             wrong.append((flag, default, found))
-    assert len(rows) > 30
     assert wrong == []
+    named = set(re.findall(r"`--([a-z0-9-]+)`", "".join(re.findall(r"^\| (`--[^|]*)\|", text, re.MULTILINE))))
+    assert sorted(set(declared) - {flag.replace("-", "_") for flag in named}) == []
 
 
 def test_links_between_pages_lead_somewhere() -> None:

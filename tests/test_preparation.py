@@ -64,6 +64,15 @@ def test_a_set_of_special_tokens_goes_by_one_name(text: Path, tmp_path: Path) ->
     assert tokenizer.eot_id == tokenizer.special_tokens["<eos>"]
 
 
+def test_what_could_not_be_written_is_refused_before_any_work(text: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("precious")
+    with pytest.raises(FileExistsError, match="mine exists and is no prepared folder"):
+        prepare(text, tmp_path / "mine", vocab_size=0)
+    with pytest.raises(ValueError, match="must hold one that ends a document .*, found <pad>"):
+        prepare(text, tmp_path / "data", vocab_size=0, special_tokens=("<pad>",))
+
+
 def test_values_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="val_fraction must be at least 0 and below 1, got 1"):
         Preparation(val_fraction=1)

@@ -55,6 +55,7 @@ class Corpus:
         self.clean = _rule_names(clean)
         self.threads = threads
         self.report: dict[str, Any] = {}
+        self._name = os.fspath(several[0]) + (f" and {len(several) - 1} more" if len(several) > 1 else "")
         self._texts: Iterable[str] = ()
         self._read: list[tuple[int, str]] = []
         self._settings: dict[str, Any] = {"documents": documents, "clean": self.clean, "invalid": invalid}
@@ -81,6 +82,7 @@ class Corpus:
         corpus.clean = _rule_names(clean)
         corpus.threads = threads
         corpus.report = {}
+        corpus._name = "the texts"
         corpus._files = None
         # An iterator gives its texts once; this one stands in for it until then.
         corpus._texts = _Once(texts) if isinstance(texts, Iterator) else texts
@@ -90,6 +92,11 @@ class Corpus:
     def n_bytes(self) -> int | None:
         """Bytes of the files as they were found; None for an iterable."""
         return None if self._files is None else self._files.total_bytes()
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message: the first path and how many more there are."""
+        return self._name
 
     @property
     def files(self) -> list[Path]:

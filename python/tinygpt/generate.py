@@ -2,16 +2,17 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tinygpt.command import run
 from tinygpt.config import read
+from tinygpt.samplingconfig import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateFlags:
-    """Where the model and the prompt come from, and how to draw."""
+    """Where the model and the prompt come from, and how much to write."""
 
     checkpoint: Path
     """Run folder, checkpoint folder, or Hugging Face folder of a class we know."""
@@ -23,16 +24,6 @@ class GenerateFlags:
     """File that holds the prompt, UTF-8."""
     max_new_tokens: int = 200
     """Tokens to write at most."""
-    temperature: float = 1.0
-    """Divides the logits: below 1 safer, above 1 wilder, 0 takes the likeliest token always."""
-    top_k: int = 0
-    """Draw from this many of the likeliest tokens; 0 from all."""
-    top_p: float = 1.0
-    """Draw from the likeliest tokens that hold this share of the probability."""
-    min_p: float = 0.0
-    """Draw from tokens at least this share as likely as the likeliest."""
-    repetition_penalty: float = 1.0
-    """Above 1 makes tokens rarer that occurred already."""
     stop: tuple[str, ...] = ()
     """Strings before which the text ends."""
     n: int = 1
@@ -45,10 +36,10 @@ class GenerateFlags:
     """CPU threads; none takes what torch finds."""
 
     def __post_init__(self) -> None:
-        for name in ("n", "threads"):
+        for name, least in (("max_new_tokens", 0), ("n", 1), ("threads", 1)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
         if self.prompt and self.prompt_file is not None:
             raise ValueError("prompt and --prompt-file are both given; keep one of them")
         if self.which not in ("best", "last") and not self.which.isdecimal():
@@ -62,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _generate(argv: Sequence[str]) -> int:
     about = "Continues a prompt with a trained model; prompt and text go to standard output."
-    flags = read(argv, {"": GenerateFlags}, prog="tinygpt generate", description=about).build(GenerateFlags)
+    groups = {"": GenerateFlags, "sampling": Sampling}
+    options = read(argv, groups, prog="tinygpt generate", description=about)
+    flags, sampling = options.build(GenerateFlags), options.build(Sampling)
     prompt = _prompt(flags)
 
     import torch  # only once the flags are right
@@ -78,11 +71,7 @@ def _generate(argv: Sequence[str]) -> int:
         pieces = checkpoint.stream(
             prompt,
             max_new_tokens=flags.max_new_tokens,
-            temperature=flags.temperature,
-            top_k=flags.top_k,
-            top_p=flags.top_p,
-            min_p=flags.min_p,
-            repetition_penalty=flags.repetition_penalty,
+            **asdict(sampling),
             stop=flags.stop,
             seed=None if flags.seed is None else flags.seed + i,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tinygpt.corpus import Corpus, Progress
 from tinygpt.manifest import Manifest
-from tinygpt.tokenizer import SPECIAL_SETS, Tokenizer
+from tinygpt.tokenizer import SPECIAL_SETS, Tokenizer, check_ends_documents, check_replaceable
 
 Bar = Callable[[str], AbstractContextManager[Progress | None]]
 """Gives, for the name of a stage, what is told of its progress."""
@@ -107,6 +107,9 @@ class Preparation:
             bar: Called with the name of each stage; gives a context manager, which gives a function of the bytes
                 done and the bytes there are.
         """
+        check_replaceable(Path(folder))
+        if self.tokenizer is None:  # before minutes are spent on training one
+            check_ends_documents(self.special_names)
         found = self._current(corpus, Path(folder), vocab_size)
         if found is not None:
             return found, False

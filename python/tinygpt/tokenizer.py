@@ -97,7 +97,7 @@ class Tokenizer:
             progress=progress,
         )
         if len(counts) == 0:
-            raise ValueError("the corpus holds no text to learn a tokenizer from")
+            raise ValueError(f"{corpus.name}: no text to learn a tokenizer from")
         return cls.from_counts(counts, vocab_size=vocab_size, pattern=pattern, special_tokens=special_tokens)
 
     @classmethod
@@ -366,10 +366,9 @@ class Tokenizer:
             FileExistsError: `folder` holds something else.
             ValueError: The corpus holds no text, or the tokenizer has no token to end documents with.
         """
-        if self.eot_id is None:
-            raise ValueError(f"this tokenizer has no token that ends a document; train it with {END_OF_TEXT}")
+        check_ends_documents(self._specials)
         place = Path(folder)
-        _check_replaceable(place)
+        check_replaceable(place)
         corpus = as_corpus(source)
         sweep(place.absolute().parent, place.absolute().name)
         with staged_folder(place, replace=True) as staging:
@@ -380,7 +379,7 @@ class Tokenizer:
             dtype = shards.dtype()
             train, val = ([Shard(**facts) for facts in split] for split in shards.finish())  # type: ignore[arg-type]
             if not train and not val:
-                raise ValueError("the corpus holds no text to encode")
+                raise ValueError(f"{corpus.name}: no text to encode")
             self.save(staging)
             manifest = Manifest(
                 vocab_size=self.vocab_size,
@@ -516,8 +515,24 @@ def _check_vocab_size(vocab_size: int, names: Sequence[str], pattern: str) -> No
         raise ValueError(f"vocab_size must be at least {least} (256 bytes{extra}), got {vocab_size}")
 
 
-def _check_replaceable(folder: Path) -> None:
-    """A folder is replaced only if it is one of ours, or empty."""
+def check_ends_documents(special_tokens: Iterable[str]) -> None:
+    """Nothing, if one of these names ends documents.
+
+    Raises:
+        ValueError: None does, so nothing would stand between the documents of a shard.
+    """
+    names = list(special_tokens)
+    if not any(name in _EOT_NAMES for name in names):
+        found = ", ".join(names) or "none"
+        raise ValueError(f"special_tokens must hold one that ends a document ({', '.join(_EOT_NAMES)}), found {found}")
+
+
+def check_replaceable(folder: Path) -> None:
+    """Nothing, if a prepared folder may be written there: the place is free, empty, or holds a prepared folder.
+
+    Raises:
+        FileExistsError: It holds something else, which is not ours to replace.
+    """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").is_file():
         raise FileExistsError(f"{folder} exists and is no prepared folder; choose another name or remove it")
     if folder.exists() and not folder.is_dir():
