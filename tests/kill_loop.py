@@ -9,6 +9,7 @@ It runs once undisturbed, then as often as it takes. The exit code is 0 when wei
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -45,8 +46,9 @@ def kill_loop(
     done: list[Kill] = []
     while len(done) < kills:
         in_save = sum(kill.inside_save for kill in done) < inside_saves and len(done) >= kills // 4
+        before = _stat(killed / "metrics.jsonl")
         child = _start(command, killed)
-        _wait_for_training(child, killed)
+        _wait_for_training(child, killed, before)
         time.sleep(draw.uniform(0, 1.5 * pause))
         while in_save and child.poll() is None and not _half_written(killed):
             time.sleep(0.0002)
@@ -94,13 +96,22 @@ def _start(command: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
     )
 
 
-def _wait_for_training(child: "subprocess.Popen[bytes]", folder: Path) -> None:
-    """Returns once the child holds the run's lock, or has ended."""
-    while child.poll() is None and not (folder / ".lock-owner").exists():
+def _wait_for_training(child: "subprocess.Popen[bytes]", folder: Path, before: os.stat_result | None) -> None:
+    """Returns once the child has logged a step of its own, or has ended; `before` is the log before it started.
+
+    The start takes far longer than a step, so random instants counted from it would never reach the training.
+    """
+    while child.poll() is None:
+        now = _stat(folder / "metrics.jsonl")
+        if now is not None and (before is None or now.st_mtime_ns != before.st_mtime_ns):
+            lines, saved = read_metrics(folder / "metrics.jsonl"), runfolder.steps(folder)
+            if lines and lines[-1]["step"] > (saved[-1] if saved else 0):
+                return
         time.sleep(0.002)
-    owner = folder / ".lock-owner"
-    while child.poll() is None and owner.exists() and str(child.pid) not in owner.read_text():
-        time.sleep(0.002)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    return path.stat() if path.exists() else None
 
 
 def _half_written(folder: Path) -> bool:
