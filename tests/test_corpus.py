@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,3 +133,24 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="one for each document, got one str"):
         Corpus.from_iterable("one text")
     assert list(Corpus(folder / "b.txt")) == ["ok"]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
+    """Peak memory of training and encoding, one document of 50 MB and of 400 MB without a separator in it."""
+    script = """
+import sys
+from tinygpt import Tokenizer
+Tokenizer.train(sys.argv[1], vocab_size=1000, threads=2).write_shards(sys.argv[1], sys.argv[2], threads=2)
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+    peaks = []
+    for n_megabytes in (50, 400):
+        path = tmp_path / f"{n_megabytes}.txt"
+        with path.open("w") as file:
+            for i in range(n_megabytes):
+                file.write("".join(f"line {j * 7919 % 1000} of part {i % 50}\n" for j in range(47_000)))
+        words = [sys.executable, "-c", script, str(path), str(tmp_path / f"shards-{n_megabytes}")]
+        peaks.append(int(subprocess.run(words, capture_output=True, text=True, check=True).stdout) / 1000)
+    assert peaks[1] - peaks[0] < 20, peaks
+    assert peaks[1] < 150, peaks
