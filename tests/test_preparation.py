@@ -89,7 +89,8 @@ def test_ctrl_c_answers_within_a_second_and_leaves_nothing(tmp_path: Path, stage
         "write": "Tokenizer.from_merges([], special_tokens=['<|endoftext|>']).write_shards('big.txt', 'data')",
     }[stage]
     script = f"""
-import random
+import random, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born deaf to Ctrl-C
 from tinygpt import Corpus, Counts, Tokenizer
 if {stage!r} == "learn":
     letters = random.Random(0).randbytes(6_000_000).hex()
