@@ -130,7 +130,7 @@ pub fn first_cut(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// Whether the last character is white space; bytes that are no character count as none.
-fn ends_in_space(bytes: &[u8]) -> bool {
+pub(crate) fn ends_in_space(bytes: &[u8]) -> bool {
     let last = bytes[bytes.len() - 1];
     if last < 0x80 {
         return CLASSES[last as usize] == Class::Space;

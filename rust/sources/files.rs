@@ -40,7 +40,10 @@ pub fn list_files(paths: &[PathBuf], include: Option<&[String]>) -> Result<Vec<T
         let before = files.len();
         let visible = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
         for entry in WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter().filter_entry(visible) {
-            let entry = entry.map_err(|e| walk_error(path, e))?;
+            let entry = match entry {
+                Err(error) if error.depth() > 0 && is_passed_over(path, &error, globs.as_ref()) => continue,
+                entry => entry.map_err(|e| walk_error(path, e))?,
+            };
             if !entry.file_type().is_dir() && wanted(path, entry.path(), globs.as_ref()) {
                 files.push(text_file(entry.path())?);
             }
@@ -70,6 +73,14 @@ fn wanted(folder: &Path, path: &Path, globs: Option<&(GlobSet, GlobSet)>) -> boo
         }
         None => path.extension().and_then(|e| e.to_str()).is_some_and(|e| TEXT_ENDINGS.contains(&&*e.to_ascii_lowercase())),
     }
+}
+
+/// Whether what cannot be read is a hidden name, or a link to nothing whose name is not looked for.
+fn is_passed_over(folder: &Path, error: &walkdir::Error, globs: Option<&(GlobSet, GlobSet)>) -> bool {
+    let Some(path) = error.path() else { return false };
+    let leads_nowhere = error.io_error().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    is_hidden || (leads_nowhere && !wanted(folder, path, globs))
 }
 
 fn text_file(path: &Path) -> Result<TextFile> {
@@ -117,6 +128,18 @@ mod tests {
     #[test]
     fn globs_choose_by_name_or_by_path() {
         assert_eq!(names(tree().path(), Some(&["*.log", "a/*.md"])).unwrap(), ["a/z.md", "c/notes.log"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_nothing_are_passed_over_unless_their_names_are_looked_for() {
+        let root = tree();
+        for name in [".#a.txt", "b.png"] {
+            std::os::unix::fs::symlink("nowhere", root.path().join(name)).unwrap();
+        }
+        assert_eq!(names(root.path(), None).unwrap(), ["a/y.PY", "a/z.md", "a.txt", "b.txt"]);
+        std::os::unix::fs::symlink("nowhere", root.path().join("c.txt")).unwrap();
+        assert!(names(root.path(), None).unwrap_err().to_string().contains("c.txt: No such file"));
     }
 
     #[test]

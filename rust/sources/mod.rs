@@ -13,7 +13,7 @@ pub use sample::{Sample, SampleSize};
 pub use text::{Documents, TextFiles};
 
 use crate::error::Result;
-use crate::pretokenize::{MAX_PIECE_BYTES, Pattern, first_cut, last_cut};
+use crate::pretokenize::{MAX_PIECE_BYTES, Pattern, ends_in_space, first_cut, last_cut};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Documents longer than this give their end to the validation split; shorter ones go to one side whole.
@@ -114,16 +114,25 @@ fn part_length(available: &[u8], want: usize, complete: bool, pattern: Pattern) 
     Some(last_piece_end(stretch, pattern))
 }
 
-/// The end of the last piece whose end cannot depend on what comes after `stretch`.
+/// The end of the last piece whose end cannot depend on what comes after `stretch`; if any stand before white space, of
+/// those, for the rules of [`crate::clean`] must see white space in one run.
 fn last_piece_end(stretch: &[u8], pattern: Pattern) -> usize {
     let text = String::from_utf8_lossy(stretch);
-    let mut end = 0;
+    let (mut at, mut between, mut before_space) = (0, 0, None);
     for piece in pattern.pieces(&text) {
-        if end + piece.len() + MAX_PIECE_BYTES + 8 > text.len() {
+        at += piece.len();
+        if at + MAX_PIECE_BYTES + 8 > text.len() {
             break;
         }
-        end += piece.len();
+        // A piece of the byte pattern may end within a character.
+        if text.is_char_boundary(at) {
+            between = at;
+            if text[at..].starts_with(char::is_whitespace) && !ends_in_space(&text.as_bytes()[..at]) {
+                before_space = Some(at);
+            }
+        }
     }
+    let end = before_space.unwrap_or(between);
     // Back from the repaired text to the raw bytes.
     let (mut repaired, mut raw) = (0, 0);
     for chunk in stretch.utf8_chunks() {
@@ -288,6 +297,21 @@ pub(crate) mod tests {
                 }
             }
             parts
+        }
+    }
+
+    #[test]
+    fn a_forced_cut_tears_no_character_and_no_white_space() {
+        for (start, unit) in [("x", "ab\r\n"), ("", "a\t"), ("", "字"), ("", "字字\u{3000}")] {
+            let text = start.to_string() + &unit.repeat((5 << 20) / unit.len());
+            for pattern in [Pattern::Gpt2, Pattern::Byte] {
+                let parts = Texts::new(&[&text], pattern, None, 4096).fill_all();
+                assert!(parts.len() > 1 && parts.concat() == text);
+                for (name, rule) in crate::clean::RULES {
+                    let cleaned: String = parts.iter().enumerate().map(|(i, part)| rule(part, i == 0).into_owned()).collect();
+                    assert!(cleaned == rule(&text, true), "{name} of {unit:?}, {pattern:?}");
+                }
+            }
         }
     }
 

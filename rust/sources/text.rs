@@ -312,7 +312,8 @@ impl Open {
                 }
             }
             let known = self.end().min(end);
-            if let Some(i) = memchr(b'\n', &self.window[self.index(searched)..self.index(known)]) {
+            let from_here = searched.min(known); // a file that shrank may end before
+            if let Some(i) = memchr(b'\n', &self.window[self.index(from_here)..self.index(known)]) {
                 let line_end = searched + i as u64 + 1;
                 return Ok(if line_end < end { line_end } else { fallback });
             }
@@ -373,6 +374,14 @@ mod tests {
             let mut source = TextFiles::new(files, Documents::File, Pattern::Gpt2, None, 1);
             assert!(source.fill(&mut Block::default()).unwrap_err().to_string().contains(expected));
         }
+    }
+
+    #[test]
+    fn a_file_that_shrank_while_it_was_looked_through_has_no_line_end_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        std::fs::write(&path, "short now\n").unwrap();
+        assert_eq!(Open::again(&path, 0).unwrap().line_end(100, 200).unwrap(), 100);
     }
 
     /// The rule of the split, word for word, on a whole file.
