@@ -370,6 +370,18 @@ mod tests {
     }
 
     #[test]
+    fn train_is_not_empty_though_every_document_fell_to_val() {
+        for i in 0..20 {
+            let text = format!("document {i}");
+            let names: Vec<String> = shards(&[&text], 1, 1 << 20, 1000, 0.5).into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names, ["train_000000.bin", "train_000000.idx", "val_000000.bin", "val_000000.idx"]);
+            let files = shards(&[&text], 1, 1 << 20, 4, 0.5);
+            assert_eq!(tokens(&files, "train").len() + tokens(&files, "val").len(), text.len() + 1);
+            assert_eq!(files[0].0, "train_000000.bin");
+        }
+    }
+
+    #[test]
     fn a_panic_in_a_worker_reaches_the_caller_and_nobody_waits() {
         let texts = vec!["a"; 100];
         let mut source = Texts::new(&texts, Pattern::Gpt2, None, 1);

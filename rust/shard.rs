@@ -150,6 +150,17 @@ impl ShardWriter {
         &self.ends
     }
 
+    /// Goes on under another name.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses.
+    pub fn rename(&mut self, path: &Path) -> Result<()> {
+        std::fs::rename(&self.path, path).map_err(Error::io(&self.path))?;
+        self.path = path.to_path_buf();
+        Ok(())
+    }
+
     /// Appends tokens, already in the shard's width, that stand for so many bytes of text.
     ///
     /// # Errors

@@ -35,6 +35,12 @@ struct Split {
     open: Option<ShardWriter>,
 }
 
+impl Split {
+    fn is_empty(&self) -> bool {
+        self.open.is_none() && self.finished.is_empty()
+    }
+}
+
 /// At most so many tokens are moved to an empty validation split.
 const MAX_MOVED_TOKENS: u64 = 1 << 22;
 
@@ -125,20 +131,41 @@ impl Shards {
         Ok(())
     }
 
-    /// Finishes the last shards and returns the facts of train and val. If nothing fell to val, the end of the last
-    /// train shard becomes val: from a document's start where one lies near, else from the very token.
+    /// Finishes the last shards and returns the facts of train and val. If nothing fell to train, what fell to val becomes
+    /// train. If nothing is in val then, the end of the last train shard becomes val: from a document's start where one
+    /// lies near, else from the very token.
     ///
     /// # Errors
     ///
     /// The disk refuses.
     pub fn finish(mut self) -> Result<[Vec<ShardFacts>; 2]> {
-        let val_is_empty = self.splits[1].open.is_none() && self.splits[1].finished.is_empty();
-        if val_is_empty && self.val_fraction > 0.0 {
+        if self.splits[0].is_empty() {
+            self.rename_val_to_train()?;
+        }
+        if self.splits[1].is_empty() && self.val_fraction > 0.0 {
             self.move_end_to_val()?;
         }
         self.finish_shard(Side::Train)?;
         self.finish_shard(Side::Val)?;
         Ok(self.splits.map(|split| split.finished))
+    }
+
+    /// All of a few short documents may fall to val, but there must be something to learn from.
+    fn rename_val_to_train(&mut self) -> Result<()> {
+        let mut split = std::mem::take(&mut self.splits[Side::Val as usize]);
+        for shard in &mut split.finished {
+            let old = self.folder.join(&shard.file);
+            shard.file = self.name(Side::Train);
+            let new = self.folder.join(&shard.file);
+            std::fs::rename(old.with_extension("idx"), new.with_extension("idx")).map_err(Error::io(&old))?;
+            std::fs::rename(&old, new).map_err(Error::io(&old))?;
+            self.splits[Side::Train as usize].finished.push(shard.clone());
+        }
+        if let Some(shard) = &mut split.open {
+            shard.rename(&self.folder.join(self.name(Side::Train)))?;
+        }
+        self.splits[Side::Train as usize].open = split.open;
+        Ok(())
     }
 
     fn move_end_to_val(&mut self) -> Result<()> {
