@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tinygpt import __main__, generate, train
+from tinygpt import __main__, generate, show, train
 from tinygpt.manifest import Manifest
 from tinygpt.staging import lock_folder
 from tinygpt.tokenizer import Tokenizer
@@ -173,6 +173,8 @@ def world(finished: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.M
     shutil.copytree(finished / "data", "badtokenizer")
     Path("badtokenizer/tokenizer.json").write_text("{", encoding="utf-8")
     Tokenizer.from_merges([(b"a", b"b")], special_tokens=["<|endoftext|>"]).save("other")
+    Path("badconfig").mkdir()
+    Path("badconfig/config.json").write_text("{", encoding="utf-8")
     shutil.copytree(finished / "step-0000020", "flipped")
     raw = bytearray(Path("flipped/model.safetensors").read_bytes())
     raw[-1] ^= 1
@@ -220,6 +222,9 @@ WRONG_INPUTS = {
     "prepare cats.txt --out tiny.txt": "tiny.txt",
     "prepare cats.txt --out new --val-fraction 1": "--val-fraction must be at least 0 and below 1, got 1.0",
     "prepare cats.txt --out new --threads 0": "threads must be at least 1, got 0",
+    "prepare cats.txt --out new --threads -1": "threads must be at least 1, got -1",
+    "prepare cats.txt --out new --tokenizer-only --tokenizer other": "leave one out",
+    "prepare cats.txt --out data --tokenizer-only": "data holds shards",
     "prepare cats.txt --out new --tokenizer nothing": "nothing: no tokenizer.json",
     "prepare cats.txt --out new --special-tokens bart": "must hold one that ends a document",
     "prepare latin1.txt --out new --invalid error": "latin1.txt",
@@ -228,6 +233,7 @@ WRONG_INPUTS = {
     "show nothing": "nothing",
     "show cut": "cut/train_000000.bin: 2000 bytes",
     "show badtokenizer": "badtokenizer/tokenizer.json: not JSON",
+    "show badconfig": "badconfig/config.json: not JSON",
     "show flipped --verify": "flipped/model.safetensors: damaged",
     "generate": "--checkpoint is missing",
     "generate --checkpoint nowhere": "nowhere",
@@ -264,3 +270,9 @@ def test_a_wrong_input_ends_in_one_clear_line(line: str, world: Path, capfd: pyt
 def test_no_traceback_from_a_process_of_its_own(world: Path) -> None:
     done = tinygpt("train", "--data", "nowhere.txt", "--out", "new", cwd=str(world))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_show_reads_a_tokenizer_with_unused_ids(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Tokenizer.from_merges([(b"a", b"b")], special_tokens={"<|endoftext|>": 500}).save(tmp_path / "tok")
+    assert show.main([str(tmp_path / "tok")]) == 0
+    assert "longest token   'ab'" in capfd.readouterr().out

@@ -44,6 +44,24 @@ def test_another_setting_prepares_anew(text: Path, tmp_path: Path, change: dict[
     assert prepare(text, tmp_path / "data", **change)[1]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["train_000000.bin", "train_000000.idx", "tokenizer.json"])
+def test_what_was_damaged_is_prepared_anew(text: Path, tmp_path: Path, name: str) -> None:
+    manifest, _ = prepare(text, tmp_path / "data")
+    (tmp_path / "data" / name).write_bytes(b"{")
+    assert prepare(text, tmp_path / "data") == (manifest, True)
+    (tmp_path / "data" / name).unlink()
+    assert prepare(text, tmp_path / "data") == (manifest, True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8 exist on Linux alone")
+def test_a_name_that_is_no_utf8_can_be_prepared(text: Path, tmp_path: Path) -> None:
+    odd = text.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt"))
+    manifest, _ = prepare(odd, tmp_path / "data")
+    assert manifest.corpus is not None
+    assert manifest.corpus["sources"][0]["path"].endswith(r"caf\xe9.txt")
+    assert not prepare(odd, tmp_path / "data")[1]
+
+
 def test_another_text_prepares_anew(text: Path, tmp_path: Path) -> None:
     prepare(text, tmp_path / "data")
     text.write_text(text.read_text().replace("red", "rot"))

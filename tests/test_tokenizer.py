@@ -244,6 +244,7 @@ def test_mistakes_are_named(call, kind: type[Exception], message: str) -> None: 
         (lambda layout: layout["model"]["merges"].append(["zz", "q"]), 'needs the token "zz", which has no id'),
         (lambda layout: layout["pre_tokenizer"].update(type="Whitespace"), "pre_tokenizer 'Whitespace'"),
         (lambda layout: layout.pop("model"), "model is missing"),
+        (lambda layout: layout.update(added_tokens=5), "added_tokens is no list"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_byte_level_bpe_is_refused(saved: Path, tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -304,4 +305,13 @@ def test_a_folder_with_something_else_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(FileExistsError, match="is no prepared folder"):
         SMALL.write_shards(Corpus.from_iterable(["text"]), tmp_path)
+    (tmp_path / "manifest.json").write_text('{"manifest_version": 3, "name": "an extension"}')
+    with pytest.raises(FileExistsError, match="is no prepared folder"):
+        SMALL.write_shards(Corpus.from_iterable(["text"]), tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_a_damaged_tiktoken_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tiktoken").write_text(f"YQ== {10**30}\n")
+    with pytest.raises(FormatError, match=r"a\.tiktoken: line 1 is not a new token and its rank"):
+        Tokenizer.load(tmp_path / "a.tiktoken")

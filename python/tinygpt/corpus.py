@@ -176,7 +176,7 @@ class Corpus:
         if self._files is None:
             return None
         sources = [
-            {"path": str(path), "bytes": n_bytes, "xxh3": xxh3}
+            {"path": _spelled(path), "bytes": n_bytes, "xxh3": xxh3}
             for path, (n_bytes, xxh3) in zip(self.files, self._read, strict=True)
         ]
         return {**self._settings, "sources": sources}
@@ -193,7 +193,7 @@ class Corpus:
         if any(old.get("bytes") != n_bytes for old, (_, n_bytes) in zip(sources, found, strict=True)):
             return False
         return all(
-            old.get("path") == str(path) and old.get("xxh3") == xxh3_file(path)
+            old.get("path") == _spelled(path) and old.get("xxh3") == xxh3_file(path)
             for old, (path, _) in zip(sources, found, strict=True)
         )
 
@@ -270,6 +270,11 @@ class _Once:
             )
         texts, self._texts = self._texts, None
         return texts
+
+
+def _spelled(path: str | os.PathLike[str]) -> str:
+    r"""A path as text; bytes of it that are no UTF-8, which JSON cannot hold, are shown as `\xe9`."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _rule_names(names: Sequence[str]) -> list[str]:

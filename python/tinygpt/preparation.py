@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinygpt._core import FormatError
 from tinygpt.corpus import Corpus, Progress
 from tinygpt.manifest import Manifest
 from tinygpt.tokenizer import SPECIAL_SETS, Tokenizer, check_ends_documents, check_replaceable
@@ -136,7 +137,7 @@ class Preparation:
         }
 
     def _current(self, corpus: Corpus, folder: Path, vocab_size: int) -> Manifest | None:
-        """The manifest of `folder` if it is what would be written there."""
+        """The manifest of `folder` if what would be written there lies there, whole."""
         if not (folder / "manifest.json").is_file():
             return None
         manifest = Manifest.load(folder)
@@ -148,5 +149,9 @@ class Preparation:
             is_same = manifest.training == self._training(vocab_size)
         if not is_same or not corpus.unchanged_since(manifest.corpus):
             return None
-        manifest.check(folder)
-        return manifest
+        try:
+            manifest.check(folder)
+            is_whole = Tokenizer.load(folder).fingerprint == manifest.fingerprint
+        except (FormatError, OSError):
+            return None
+        return manifest if is_whole else None

@@ -30,6 +30,10 @@ class PrepareFlags:
     threads: int | None = None
     """Threads; none takes one for each core."""
 
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be at least 1, got {self.threads}")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of `tinygpt prepare`: 0 done, 2 and 1 for errors, 130 stopped by Ctrl-C."""
@@ -46,6 +50,10 @@ def _prepare(argv: Sequence[str]) -> int:
     corpus = preparation.corpus(list(flags.paths), threads=flags.threads)
     begin = time.perf_counter()
     if flags.tokenizer_only:
+        if preparation.tokenizer is not None:
+            raise ValueError("--tokenizer-only trains a tokenizer and --tokenizer names a trained one; leave one out")
+        if (out / "manifest.json").is_file():
+            raise FileExistsError(f"{out} holds shards, which need their own tokenizer.json; choose another --out")
         tokenizer = preparation.tokenizer_for(corpus, vocab_size=flags.vocab_size, bar=byte_bar)
         tokenizer.save(out)
         _say_corpus(corpus, time.perf_counter() - begin)

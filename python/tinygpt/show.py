@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -137,16 +138,12 @@ def _tokenizer(path: Path) -> Rows:
     special = ", ".join(f"{name} = {i}" for name, i in tokenizer.special_tokens.items())
     yield "special tokens", special or "none"
     yield "fingerprint", tokenizer.fingerprint[:16]
-    longest = max(
-        (tokenizer.token_bytes(i) for i in range(256, tokenizer.vocab_size - len(tokenizer.special_tokens))),
-        key=len,
-        default=b"",
-    )
-    yield "longest token", repr(longest.decode(errors="backslashreplace"))
+    n_bytes, _ = tokenizer.token_lengths()
+    yield "longest token", repr(tokenizer.id_to_token(int(n_bytes.argmax())))
 
 
 def _checkpoint(path: Path, *, verify: bool) -> Rows:
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    config = _object(path / "config.json")
     if verify:
         runfolder.verify(path)
     yield "class", ", ".join(config.get("architectures") or ["not said"])
@@ -160,13 +157,24 @@ def _checkpoint(path: Path, *, verify: bool) -> Rows:
         "n_embd",
     ):
         if name in config:
-            yield name, f"{config[name]:,}"
+            yield name, config[name]
     weights = sum(file.stat().st_size for file in path.glob("*.safetensors") if file.name != "optimizer.safetensors")
     yield "weights", f"{weights:,} bytes"
     if (path / "trainer.json").is_file():
-        facts = json.loads((path / "trainer.json").read_text(encoding="utf-8"))
-        yield "step", f"{facts.get('step', 0):,}; training can go on from here"
+        facts = _object(path / "trainer.json")
+        yield "step", f"{facts.get('step', 0)}; training can go on from here"
     yield "tokenizer", "tokenizer.json" if (path / "tokenizer.json").is_file() else "none"
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise FormatError(f"{path}: no JSON object")
+    return found
 
 
 def _run(path: Path, *, verify: bool) -> Rows:
@@ -187,7 +195,7 @@ def _run(path: Path, *, verify: bool) -> Rows:
 
 def _metrics(path: Path) -> Rows:
     last = None
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 last = json.loads(line)

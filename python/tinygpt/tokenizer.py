@@ -533,7 +533,16 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         FileExistsError: It holds something else, which is not ours to replace.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not _is_prepared(folder):
         raise FileExistsError(f"{folder} exists and is no prepared folder; choose another name or remove it")
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; choose another name for the folder")
+
+
+def _is_prepared(folder: Path) -> bool:
+    """Whether the folder's manifest is ours: many programs name a file manifest.json."""
+    try:
+        Manifest.load(folder)
+    except FormatError:
+        return False
+    return True

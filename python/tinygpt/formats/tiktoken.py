@@ -21,7 +21,7 @@ def loads(text: str) -> dict[bytes, int]:
             token, rank = base64.b64decode(fields[0], validate=True), int(fields[1])
         except (ValueError, IndexError):
             raise ValueError(f"line {number} is not a token in base64 and its rank: {line[:60]!r}") from None
-        if len(fields) != 2 or rank < 0 or token in ranks:
+        if len(fields) != 2 or not 0 <= rank < 2**31 or token in ranks:
             raise ValueError(f"line {number} is not a new token and its rank: {line[:60]!r}")
         ranks[token] = rank
     return ranks

@@ -88,6 +88,8 @@ def loads(text: str | bytes) -> PlainTokenizer:
     if layout.get("normalizer") is not None:
         raise ValueError(f"normalizer {_kind(layout['normalizer'])} is not supported: decoding must give the text back")
     added = layout.get("added_tokens") or []
+    if not isinstance(added, list):
+        raise ValueError("added_tokens is no list")
     specials = [(_special_name(token), _id(token.get("id"), "added_tokens")) for token in added]
     names = {name for name, _ in specials}
     vocab = _object(layout, "model", "vocab")
