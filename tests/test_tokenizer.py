@@ -177,6 +177,20 @@ def test_a_special_token_may_have_an_id_of_its_own() -> None:
     assert (tokenizer.vocab_size, tokenizer.pad_id, tokenizer.decode([500])) == (501, 500, "<pad>")
 
 
+def test_ids_of_special_tokens_are_the_same_to_tokenizers(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_merges([(b"a", b"b")], special_tokens={"<pad>": 500, "<eos>": 300})
+    tokenizer.save(tmp_path / "a.json")
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "a.json"))
+    assert theirs.encode("ab<eos><pad>").ids == tokenizer.encode("ab<eos><pad>", allowed_special="all")
+    assert Tokenizer.load(tmp_path / "a.json") == tokenizer
+
+
+def test_a_special_token_spelled_as_another_token_is_not_saved(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_merges([(b"<", b"s"), (b"<s", b">")], special_tokens=["<s>"])
+    with pytest.raises(ValueError, match="'<s>' is a special token and the token 257"):
+        tokenizer.save(tmp_path / "a.json")
+
+
 def test_padding_stands_on_the_side_asked_for() -> None:
     tokenizer = Tokenizer.from_merges([], special_tokens=["<pad>"])
     ids, mask = tokenizer.encode_padded(["ab", "c", ""])

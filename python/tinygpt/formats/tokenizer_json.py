@@ -30,7 +30,17 @@ class PlainTokenizer(TypedDict):
 
 
 def dumps(tokenizer: PlainTokenizer) -> str:
-    """The text of a `tokenizer.json`."""
+    """The text of a `tokenizer.json`.
+
+    Raises:
+        ValueError: A special token is spelled as another token is, and the file has one place for both.
+    """
+    specials = dict(tokenizer["special_tokens"])
+    vocab = {_spell(token): i for token, i in tokenizer["tokens"]}
+    if both := sorted(specials.keys() & vocab.keys()):
+        raise ValueError(
+            f"{both[0]!r} is a special token and the token {vocab[both[0]]}; tokenizer.json holds only one"
+        )
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
     if tokenizer["pattern"] == "gpt2":
         pre_tokenizer: dict[str, Any] = {**byte_level, "use_regex": True}
@@ -61,7 +71,8 @@ def dumps(tokenizer: PlainTokenizer) -> str:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": False,
-            "vocab": {_spell(token): i for token, i in tokenizer["tokens"]},
+            # Specials stand here, too, as in GPT-2's own file: tokenizers takes their ids from here, else it counts on.
+            "vocab": vocab | specials,
             "merges": [[_spell(left), _spell(right)] for left, right in tokenizer["merges"]],
         },
     }
