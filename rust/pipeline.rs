@@ -140,7 +140,7 @@ fn run<S: Send, T: Send>(
     let result = std::thread::scope(|threads_of_call| {
         threads_of_call.spawn(|| {
             let _guard = StopOnPanic(&stop);
-            read(source, free_out, todo_in);
+            read(source, free_out, todo_in, &stop);
         });
         pool.in_place_scope(|scope| {
             for _ in 0..threads {
@@ -162,10 +162,10 @@ fn run<S: Send, T: Send>(
 /// The reader: fills blocks that have come back until the source or the wish for more ends.
 // The channels end with it, which the others wait for, so they are its own.
 #[allow(clippy::needless_pass_by_value)]
-fn read(source: &mut dyn Source, free: mpsc::Receiver<Block>, todo: mpsc::Sender<Result<(u64, Block)>>) {
+fn read(source: &mut dyn Source, free: mpsc::Receiver<Block>, todo: mpsc::Sender<Result<(u64, Block)>>, stop: &AtomicBool) {
     for number in 0.. {
         let Ok(mut block) = free.recv() else { return };
-        let filled = source.fill(&mut block);
+        let filled = source.fill(&mut block, stop);
         let last = !matches!(filled, Ok(true));
         if let Some(next) = filled.map(|more| more.then_some((number, block))).transpose()
             && todo.send(next).is_err()

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 pyo3::create_exception!(tinygpt, FormatError, PyValueError, "A file is damaged, or is not what it should be.");
@@ -203,7 +204,7 @@ impl DocumentIterator {
             }
             py.check_signals()?;
             let more = call(py, || {
-                let more = self.source.fill(&mut self.block)?;
+                let more = self.source.fill(&mut self.block, &AtomicBool::new(false))?;
                 let (mut ready, open) = (Vec::new(), &mut self.open);
                 let report = self.cleaning.for_each_part(&self.block, |text, part| {
                     open.push_str(text);

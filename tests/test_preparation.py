@@ -99,11 +99,12 @@ def test_values_out_of_range_are_refused() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
-@pytest.mark.parametrize("stage", ["count", "learn", "write"])
+@pytest.mark.parametrize("stage", ["count", "learn", "look ahead", "write"])
 def test_ctrl_c_answers_within_a_second_and_leaves_nothing(tmp_path: Path, stage: str) -> None:
     body = {
         "count": "Corpus('big.txt').count()",
         "learn": "Tokenizer.from_counts(counts, vocab_size=10**6)",
+        "look ahead": "Tokenizer.from_merges([], special_tokens=['<|endoftext|>']).write_shards('big.txt', 'data')",
         "write": "Tokenizer.from_merges([], special_tokens=['<|endoftext|>']).write_shards('big.txt', 'data')",
     }[stage]
     script = f"""
@@ -113,6 +114,10 @@ from tinygpt import Corpus, Counts, Tokenizer
 if {stage!r} == "learn":
     letters = random.Random(0).randbytes(6_000_000).hex()
     counts = Counts({{letters[i:i + 40].encode(): 1 for i in range(0, len(letters), 40)}})
+elif {stage!r} == "look ahead":  # where a document of 30 GB ends is looked for before any of it is encoded
+    with open("big.txt", "w") as file:
+        file.write("a line\\n" * 2000)
+        file.truncate(30 << 30)
 else:
     with open("big.txt", "w") as file:
         for _ in range(60):

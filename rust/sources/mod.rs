@@ -14,6 +14,7 @@ pub use text::{Documents, TextFiles};
 
 use crate::error::Result;
 use crate::pretokenize::{MAX_PIECE_BYTES, Pattern, ends_in_space, first_cut, last_cut};
+use std::sync::atomic::AtomicBool;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Documents longer than this give their end to the validation split; shorter ones go to one side whole.
@@ -62,12 +63,12 @@ pub struct Block {
 
 /// Documents in blocks, in order.
 pub trait Source: Send {
-    /// Fills an empty block; false when there is no more.
+    /// Fills an empty block; false when there is no more. `stop` asks it to give up, however far it has to look ahead.
     ///
     /// # Errors
     ///
     /// A file cannot be read or is not text.
-    fn fill(&mut self, block: &mut Block) -> Result<bool>;
+    fn fill(&mut self, block: &mut Block, stop: &AtomicBool) -> Result<bool>;
 }
 
 impl Block {
@@ -208,7 +209,7 @@ fn long_cut(text: &str, val_fraction: f64) -> usize {
 }
 
 impl Source for Texts<'_> {
-    fn fill(&mut self, block: &mut Block) -> Result<bool> {
+    fn fill(&mut self, block: &mut Block, _: &AtomicBool) -> Result<bool> {
         block.clear();
         while self.next < self.texts.len() && block.text.len() < self.block_bytes {
             self.step(block);
@@ -225,7 +226,7 @@ pub(crate) mod tests {
     /// Every document of a source with its split, joined from its parts.
     pub(crate) fn documents(mut source: impl Source) -> Vec<(Side, String)> {
         let (mut block, mut all, mut open) = (Block::default(), Vec::new(), Vec::new());
-        while source.fill(&mut block).unwrap() {
+        while source.fill(&mut block, &AtomicBool::new(false)).unwrap() {
             let mut from = 0;
             for part in &block.parts {
                 assert_eq!(part.starts, open.is_empty());
@@ -289,7 +290,7 @@ pub(crate) mod tests {
     impl Texts<'_> {
         fn fill_all(mut self) -> Vec<String> {
             let (mut block, mut parts) = (Block::default(), Vec::new());
-            while self.fill(&mut block).unwrap() {
+            while self.fill(&mut block, &AtomicBool::new(false)).unwrap() {
                 let mut from = 0;
                 for part in &block.parts {
                     parts.push(String::from_utf8(block.text[from..part.end].to_vec()).unwrap());

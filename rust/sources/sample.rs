@@ -3,6 +3,7 @@
 use super::{Block, Part, Source};
 use crate::error::Result;
 use crate::pretokenize::last_cut;
+use std::sync::atomic::AtomicBool;
 
 /// How much of a corpus to take; `None` takes all.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,8 +69,8 @@ impl<S: Source> Sample<S> {
 }
 
 impl<S: Source> Source for Sample<S> {
-    fn fill(&mut self, block: &mut Block) -> Result<bool> {
-        let more = self.source.fill(block)?;
+    fn fill(&mut self, block: &mut Block, stop: &AtomicBool) -> Result<bool> {
+        let more = self.source.fill(block, stop)?;
         self.kept.clear();
         let mut from = 0;
         for part in &block.parts {
@@ -94,7 +95,7 @@ mod tests {
         let total = texts.iter().map(|text| text.len() as u64).sum();
         let mut sample = Sample::new(Texts::new(texts, Pattern::Gpt2, None, block_bytes), size, total);
         let (mut block, mut all) = (Block::default(), Vec::new());
-        while sample.fill(&mut block).unwrap() {
+        while sample.fill(&mut block, &AtomicBool::new(false)).unwrap() {
             let mut from = 0;
             for part in &block.parts {
                 all.push((part.file, part.end - from));

@@ -8,6 +8,7 @@ use memchr::{memchr, memmem};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use xxhash_rust::xxh3::Xxh3;
 
 /// A line that holds this and nothing else ends a document.
@@ -112,7 +113,7 @@ impl TextFiles {
     }
 
     /// Hands on the next document or part of one.
-    fn step(&mut self, block: &mut Block) -> Result<()> {
+    fn step(&mut self, block: &mut Block, stop: &AtomicBool) -> Result<()> {
         let path = self.files[self.next].path.clone();
         let mut open = match self.open.take() {
             Some(open) => open,
@@ -120,7 +121,7 @@ impl TextFiles {
         };
         let at = open.at;
         if open.long.is_none() && !self.short_document(&mut open, block).map_err(Error::io(&path))? {
-            open.long = Some(self.long_document(&mut open, &path)?);
+            open.long = Some(self.long_document(&mut open, &path, stop)?);
         }
         if let Some(long) = open.long.take() {
             open.long = self.part(&mut open, long, block).map_err(Error::io(&path))?;
@@ -159,21 +160,22 @@ impl TextFiles {
     }
 
     /// Looks ahead to where a long document ends, if it is to be split.
-    fn long_document(&self, open: &mut Open, path: &Path) -> Result<Long> {
+    fn long_document(&self, open: &mut Open, path: &Path, stop: &AtomicBool) -> Result<Long> {
         let mut long = Long { start: open.at, searched: open.at, end: None, cut: None };
         if let Some(fraction) = self.val_fraction.filter(|fraction| *fraction > 0.0) {
             let mut ahead = Open::again(path, open.at)?;
-            let found = self.find_end(&mut ahead, open.at).map_err(Error::io(path))?;
+            let found = self.find_end(&mut ahead, open.at, stop).map_err(Error::io(path))?;
             let wished = open.at + val_start(found.0 - open.at, fraction);
-            long.cut = Some(ahead.line_end(wished, found.0).map_err(Error::io(path))?);
+            long.cut = Some(ahead.line_end(wished, found.0, stop).map_err(Error::io(path))?);
             long.end = Some(found);
         }
         Ok(long)
     }
 
-    fn find_end(&self, ahead: &mut Open, start: u64) -> std::io::Result<(u64, u64)> {
+    fn find_end(&self, ahead: &mut Open, start: u64, stop: &AtomicBool) -> std::io::Result<(u64, u64)> {
         let mut searched = start;
         loop {
+            check(stop)?;
             ahead.read_to(searched + READ_BYTES as u64)?;
             let start = start.checked_sub(ahead.base).map_or(0, |start| start as usize);
             match self.documents.boundary(&ahead.window, ahead.index(searched), start, ahead.eof) {
@@ -230,10 +232,11 @@ impl TextFiles {
 }
 
 impl Source for TextFiles {
-    fn fill(&mut self, block: &mut Block) -> Result<bool> {
+    fn fill(&mut self, block: &mut Block, stop: &AtomicBool) -> Result<bool> {
         block.clear();
         while self.next < self.files.len() && block.text.len() < self.block_bytes {
-            self.step(block)?;
+            check(stop).map_err(|_| Error::Cancelled)?;
+            self.step(block, stop)?;
         }
         Ok(block.consumed > 0 || self.next < self.files.len())
     }
@@ -297,7 +300,7 @@ impl Open {
     }
 
     /// The first line end from `wished` on that leaves something before `end`, or else `wished`, moved to a character.
-    fn line_end(&mut self, wished: u64, end: u64) -> std::io::Result<u64> {
+    fn line_end(&mut self, wished: u64, end: u64, stop: &AtomicBool) -> std::io::Result<u64> {
         let from = wished.saturating_sub(4);
         self.file.seek(SeekFrom::Start(from))?;
         (self.base, self.at, self.eof) = (from, from, false);
@@ -305,6 +308,7 @@ impl Open {
         let mut searched = wished.saturating_sub(1);
         let mut fallback = wished;
         loop {
+            check(stop)?;
             self.read_to((searched + READ_BYTES as u64).min(end))?;
             if self.base == from {
                 while fallback > from && self.window.get(self.index(fallback)).is_some_and(|byte| byte & 0xc0 == 0x80) {
@@ -324,6 +328,11 @@ impl Open {
             self.at = searched;
         }
     }
+}
+
+/// An error, which nobody waits for any more, once the caller has given up.
+fn check(stop: &AtomicBool) -> std::io::Result<()> {
+    if stop.load(Ordering::Relaxed) { Err(std::io::ErrorKind::Interrupted.into()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -372,7 +381,7 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             let files = super::super::list_files(std::slice::from_ref(&path), None).unwrap();
             let mut source = TextFiles::new(files, Documents::File, Pattern::Gpt2, None, 1);
-            assert!(source.fill(&mut Block::default()).unwrap_err().to_string().contains(expected));
+            assert!(source.fill(&mut Block::default(), &AtomicBool::new(false)).unwrap_err().to_string().contains(expected));
         }
     }
 
@@ -381,7 +390,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         std::fs::write(&path, "short now\n").unwrap();
-        assert_eq!(Open::again(&path, 0).unwrap().line_end(100, 200).unwrap(), 100);
+        assert_eq!(Open::again(&path, 0).unwrap().line_end(100, 200, &AtomicBool::new(false)).unwrap(), 100);
     }
 
     /// The rule of the split, word for word, on a whole file.
