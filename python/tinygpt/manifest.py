@@ -168,6 +168,27 @@ class Manifest:
         return _build(cls, found | {"splits": {name: _shards(name, shards) for name, shards in splits.items()}})
 
 
+def check_replaceable(folder: Path) -> None:
+    """Nothing, if a prepared folder may be written there: the place is free, empty, or holds a prepared folder.
+
+    Raises:
+        FileExistsError: It holds something else, which is not ours to replace.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not _is_prepared(folder):
+        raise FileExistsError(f"{folder} exists and is no prepared folder; choose another name or remove it")
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; choose another name for the folder")
+
+
+def _is_prepared(folder: Path) -> bool:
+    """Whether the folder's manifest is ours: many programs name a file manifest.json."""
+    try:
+        Manifest.load(folder)
+    except FormatError:
+        return False
+    return True
+
+
 def _shards(split: str, found: list[Any]) -> tuple[Shard, ...]:
     try:
         return tuple(_build(Shard, shard) for shard in found)

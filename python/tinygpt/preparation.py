@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tinygpt._core import FormatError
 from tinygpt.corpus import Corpus, Progress
-from tinygpt.manifest import Manifest
-from tinygpt.tokenizer import SPECIAL_SETS, Tokenizer, check_ends_documents, check_replaceable
+from tinygpt.manifest import Manifest, check_replaceable
+from tinygpt.specials import SPECIAL_SETS, check_ends_documents
+from tinygpt.tokenizer import Tokenizer
 
 Bar = Callable[[str], AbstractContextManager[Progress | None]]
 """Gives, for the name of a stage, what is told of its progress."""

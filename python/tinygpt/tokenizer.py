@@ -13,20 +13,18 @@ import numpy.typing as npt
 from tinygpt._core import Bpe, Counts, FormatError, ShardSet
 from tinygpt.corpus import Progress, Source, as_corpus
 from tinygpt.formats import tiktoken, tokenizer_json
-from tinygpt.manifest import Manifest, Shard
+from tinygpt.manifest import Manifest, Shard, check_replaceable
+from tinygpt.specials import (
+    BOS_NAMES,
+    END_OF_TEXT,
+    EOT_NAMES,
+    PAD_NAMES,
+    check_ends_documents,
+    special_ids,
+    special_names,
+)
 from tinygpt.staging import staged_folder, sweep, write_file
 from tinygpt.tokenids import Ids, little_endian, single
-
-END_OF_TEXT = "<|endoftext|>"
-SPECIAL_SETS = {
-    "spm": ("<pad>", "<unk>", "<bos>", "<eos>"),
-    "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[BOS]"),
-}
-"""Sets of special tokens that go by one name."""
-
-_EOT_NAMES = (END_OF_TEXT, "<eos>", "</s>", "[SEP]")
-_BOS_NAMES = ("<bos>", "<s>", "[BOS]", "<|begin_of_text|>", "<|startoftext|>")
-_PAD_NAMES = ("<pad>", "[PAD]", "<|pad|>")
 
 
 class Tokenizer:
@@ -85,7 +83,7 @@ class Tokenizer:
             FileNotFoundError: A path does not exist.
             ValueError: `vocab_size` has no room for the bytes and the special tokens, or the text is empty.
         """
-        names = _special_names(special_tokens)
+        names = special_names(special_tokens)
         _check_vocab_size(vocab_size, names, pattern)
         corpus = as_corpus(source)
         counts = corpus.count(
@@ -110,7 +108,7 @@ class Tokenizer:
         special_tokens: Sequence[str] | Mapping[str, int] = (END_OF_TEXT,),
     ) -> "Tokenizer":
         """A tokenizer learnt from counted pieces: `Counts`, or `{piece: number of occurrences}` from any engine."""
-        names = _special_names(special_tokens)
+        names = special_names(special_tokens)
         _check_vocab_size(vocab_size, names, pattern)
         counted = counts if isinstance(counts, Counts) else Counts(dict(counts))
         wanted = 0 if pattern == "byte" else vocab_size - 256 - len(names)
@@ -147,7 +145,7 @@ class Tokenizer:
         rows = list(merges)
         tokens = [(bytes([byte]), byte) for byte in range(256)]
         tokens += [(left + right, 256 + i) for i, (left, right) in enumerate(rows)]
-        return cls(Bpe.from_tokens(pattern, tokens, rows, _special_ids(special_tokens, len(tokens))))
+        return cls(Bpe.from_tokens(pattern, tokens, rows, special_ids(special_tokens, len(tokens))))
 
     @classmethod
     def from_ranks(
@@ -164,7 +162,7 @@ class Tokenizer:
         """
         rows = [(bytes(token), int(rank)) for token, rank in ranks.items()]
         after = max((rank for _, rank in rows), default=-1) + 1
-        return cls(Bpe.from_tokens(pattern, rows, None, _special_ids(special_tokens, after)))
+        return cls(Bpe.from_tokens(pattern, rows, None, special_ids(special_tokens, after)))
 
     @classmethod
     def load(
@@ -292,7 +290,7 @@ class Tokenizer:
             ValueError: The tokenizer has no pad token, or `side` or `max_length` is out of range.
         """
         if self.pad_id is None:
-            raise ValueError(f"this tokenizer has no pad token; train it with one of {', '.join(_PAD_NAMES)}")
+            raise ValueError(f"this tokenizer has no pad token; train it with one of {', '.join(PAD_NAMES)}")
         if side not in ("left", "right"):
             raise ValueError(f"side must be left or right, got {side!r}")
         if max_length is not None and max_length < 1:
@@ -425,17 +423,17 @@ class Tokenizer:
     @property
     def eot_id(self) -> int | None:
         """Id of the token that ends a document, if there is one."""
-        return self._first_special(_EOT_NAMES)
+        return self._first_special(EOT_NAMES)
 
     @property
     def bos_id(self) -> int | None:
         """Id of the token that begins a document, if there is one; it is never added unasked."""
-        return self._first_special(_BOS_NAMES)
+        return self._first_special(BOS_NAMES)
 
     @property
     def pad_id(self) -> int | None:
         """Id of the token that fills up rows, if there is one."""
-        return self._first_special(_PAD_NAMES)
+        return self._first_special(PAD_NAMES)
 
     def token_bytes(self, id: int) -> bytes:
         """The bytes that an id stands for; a special token's name."""
@@ -496,53 +494,8 @@ def _restore(
     return Tokenizer(Bpe.from_tokens(pattern, tokens, merges, specials))
 
 
-def _special_names(special_tokens: Sequence[str] | Mapping[str, int]) -> list[str]:
-    if isinstance(special_tokens, str):
-        raise TypeError(f"special_tokens must be a list of names, got the str {special_tokens!r}")
-    return list(special_tokens)
-
-
-def _special_ids(special_tokens: Sequence[str] | Mapping[str, int], first: int) -> list[tuple[str, int]]:
-    if isinstance(special_tokens, Mapping):
-        return list(special_tokens.items())
-    return [(name, first + i) for i, name in enumerate(_special_names(special_tokens))]
-
-
 def _check_vocab_size(vocab_size: int, names: Sequence[str], pattern: str) -> None:
     least = 256 + len(names)
     if pattern != "byte" and vocab_size < least:
         extra = f" and {', '.join(names)}" if names else ""
         raise ValueError(f"vocab_size must be at least {least} (256 bytes{extra}), got {vocab_size}")
-
-
-def check_ends_documents(special_tokens: Iterable[str]) -> None:
-    """Nothing, if one of these names ends documents.
-
-    Raises:
-        ValueError: None does, so nothing would stand between the documents of a shard.
-    """
-    names = list(special_tokens)
-    if not any(name in _EOT_NAMES for name in names):
-        found = ", ".join(names) or "none"
-        raise ValueError(f"special_tokens must hold one that ends a document ({', '.join(_EOT_NAMES)}), found {found}")
-
-
-def check_replaceable(folder: Path) -> None:
-    """Nothing, if a prepared folder may be written there: the place is free, empty, or holds a prepared folder.
-
-    Raises:
-        FileExistsError: It holds something else, which is not ours to replace.
-    """
-    if folder.is_dir() and any(folder.iterdir()) and not _is_prepared(folder):
-        raise FileExistsError(f"{folder} exists and is no prepared folder; choose another name or remove it")
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; choose another name for the folder")
-
-
-def _is_prepared(folder: Path) -> bool:
-    """Whether the folder's manifest is ours: many programs name a file manifest.json."""
-    try:
-        Manifest.load(folder)
-    except FormatError:
-        return False
-    return True
