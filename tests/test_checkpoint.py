@@ -57,6 +57,11 @@ def test_folder_holds_what_hugging_face_expects(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "model" / "generation_config.json").read_text())["eos_token_id"] == 256
 
 
+def test_whoever_may_read_one_file_may_read_all(tmp_path: Path) -> None:
+    Checkpoint(tiny(), bytes_tokenizer()).save(tmp_path / "model")
+    assert len({path.stat().st_mode for path in (tmp_path / "model").iterdir()}) == 1
+
+
 def test_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(FileExistsError):

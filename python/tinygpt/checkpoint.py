@@ -274,8 +274,11 @@ def _until(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    path.touch()
+    mode = path.stat().st_mode  # what the user's mask allows; safetensors lets only the owner read
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
+        path.chmod(mode)
     except SafetensorError as error:
         number = re.search(
             r"os error (\d+)", str(error)
