@@ -54,10 +54,14 @@ fn call<T: Send>(py: Python<'_>, work: impl Send + FnOnce() -> Result<T, Error>)
 /// As [`call`], with a job that reports to `progress` and asks Python for signals.
 fn call_with_job<T: Send>(
     py: Python<'_>,
-    threads: Option<usize>,
+    threads: Option<i64>,
     progress: Option<Py<PyAny>>,
     work: impl Send + FnOnce(&mut Job) -> Result<T, Error>,
 ) -> PyResult<T> {
+    let threads = match threads {
+        Some(n) if n < 1 => return Err(PyValueError::new_err(format!("threads must be at least 1, got {n}"))),
+        n => n.map(|n| n as usize),
+    };
     let mut raised = None;
     let result = call(py, || {
         let mut last = Instant::now();
@@ -256,7 +260,7 @@ impl Counts {
         pattern: &str,
         special_tokens: Vec<String>,
         clean: Vec<String>,
-        threads: Option<usize>,
+        threads: Option<i64>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let (pattern, texts) = (pattern_of(pattern)?, texts_of(&texts)?);
         let cleaning = Cleaning { rules: rules(&clean)?, ..Cleaning::none() };
@@ -276,7 +280,7 @@ impl Counts {
         special_tokens: Vec<String>,
         max_bytes: Option<u64>,
         max_documents: Option<u64>,
-        threads: Option<usize>,
+        threads: Option<i64>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let pattern = pattern_of(pattern)?;
@@ -332,7 +336,7 @@ impl Bpe {
         py: Python<'_>,
         texts: &[Bound<'_, PyString>],
         allowed: &[String],
-        threads: Option<usize>,
+        threads: Option<i64>,
     ) -> PyResult<(Vec<u32>, Vec<u64>)> {
         let (specials, texts) = (self.0.specials(allowed)?, texts_of(texts)?);
         call_with_job(py, threads, None, |job| Ok(job.pool()?.install(|| self.0.encode_batch(&specials, &texts))))
@@ -385,7 +389,7 @@ impl Bpe {
         py: Python<'_>,
         texts: Vec<Bound<'_, PyString>>,
         allowed_special: Vec<String>,
-        threads: Option<usize>,
+        threads: Option<i64>,
     ) -> PyResult<Vec<Vec<u32>>> {
         let (ids, ends) = self.batch(py, &texts, &allowed_special, threads)?;
         let starts = std::iter::once(0).chain(ends.iter().copied());
@@ -397,7 +401,7 @@ impl Bpe {
         py: Python<'py>,
         texts: Vec<Bound<'py, PyString>>,
         allowed_special: Vec<String>,
-        threads: Option<usize>,
+        threads: Option<i64>,
     ) -> PyResult<(Bound<'py, PyByteArray>, Bound<'py, PyByteArray>)> {
         let (ids, ends) = self.batch(py, &texts, &allowed_special, threads)?;
         Ok((little_endian(py, &ids, u32::to_le_bytes), little_endian(py, &ends, u64::to_le_bytes)))
@@ -480,7 +484,7 @@ impl ShardSet {
         &mut self,
         py: Python<'py>,
         files: &Files,
-        threads: Option<usize>,
+        threads: Option<i64>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let (encoder, shards) = (&self.bpe.get().0, self.shards.as_mut().ok_or_else(finished)?);
@@ -498,7 +502,7 @@ impl ShardSet {
         py: Python<'py>,
         texts: Vec<Bound<'py, PyString>>,
         clean: Vec<String>,
-        threads: Option<usize>,
+        threads: Option<i64>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let (encoder, shards) = (&self.bpe.get().0, self.shards.as_mut().ok_or_else(finished)?);
         let cleaning = Cleaning { rules: rules(&clean)?, ..Cleaning::none() };

@@ -239,6 +239,7 @@ def test_tokens_are_found_by_text_bytes_and_name() -> None:
         (lambda: Tokenizer.train(["some text"], special_tokens=[""]), ValueError, "empty"),
         (lambda: Tokenizer.train(["some text"], special_tokens=["<a>", "<a>"]), ValueError, "named twice"),
         (lambda: Tokenizer.train(["some text"], threads=0), ValueError, "threads must be at least 1, got 0"),
+        (lambda: SMALL.encode_batch(["some text"], threads=-1), ValueError, "threads must be at least 1, got -1"),
         (lambda: SMALL.encode_batch(["a"], threads=10**5), ValueError, "threads must be at most 1024, got 100000"),
         (lambda: Corpus.from_iterable(["a"], clean=["lower"]), ValueError, 'unknown cleaning rule "lower"'),
     ],
