@@ -276,3 +276,12 @@ def test_show_reads_a_tokenizer_with_unused_ids(tmp_path: Path, capfd: pytest.Ca
     Tokenizer.from_merges([(b"a", b"b")], special_tokens={"<|endoftext|>": 500}).save(tmp_path / "tok")
     assert show.main([str(tmp_path / "tok")]) == 0
     assert "longest token   'ab'" in capfd.readouterr().out
+
+
+def test_a_single_shard_finds_the_tokenizer_beside_it(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = finished / "data" / "train_000000.bin"
+    assert train.main(f"--data {data} --val-data {data} --out {tmp_path / 'run'} {SHAPE} --max-steps 2".split()) == 0
+    assert "bits per byte" in capsys.readouterr().out
+    assert (tmp_path / "run" / "best" / "tokenizer.json").is_file()

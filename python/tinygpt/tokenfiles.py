@@ -46,6 +46,7 @@ def _open_bin(path: Path, vocab_size: int | None, dtype: str | None, eot_id: int
             "of 8 bytes each; write the shards again"
         )
     file = TokenFile(path=path, n_tokens=header.n_tokens, offset=HEADER_BYTES)
+    is_ours = header.fingerprint is not None
     return OpenTokens(
         tokens=FileTokens([file], np.dtype(header.dtype).newbyteorder("<")),
         name=str(path),
@@ -54,6 +55,7 @@ def _open_bin(path: Path, vocab_size: int | None, dtype: str | None, eot_id: int
         fingerprint=header.fingerprint,
         n_documents=header.n_documents,
         n_bytes=header.n_bytes,
+        folder=path.parent if is_ours and (path.parent / "tokenizer.json").is_file() else None,
         indices=((index, header.n_tokens),) if has_index else (),
     )
 
