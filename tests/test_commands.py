@@ -211,6 +211,7 @@ WRONG_INPUTS = {
     f"train {SHAPE} --max-steps 30 --data data --out run": "run holds a run of 20 steps; --resume auto continues it",
     "train --resume run --max-steps 30 --d-model 32": "d_model: 16 -> 32",
     "train --resume run --max-steps 30 --batch-size 5": "batch_size: 4 -> 5",
+    "train --resume run --max-steps 30 --clean lowercase --stride 4": "clean: () -> ('lowercase',); stride: None -> 4",
     f"{TRAIN} --data data --tokenizer other": "tokenizer fingerprint",
     "prepare": "PATHS is missing",
     "prepare nowhere.txt": "nowhere.txt: no such file",
@@ -285,3 +286,26 @@ def test_a_single_shard_finds_the_tokenizer_beside_it(
     assert train.main(f"--data {data} --val-data {data} --out {tmp_path / 'run'} {SHAPE} --max-steps 2".split()) == 0
     assert "bits per byte" in capsys.readouterr().out
     assert (tmp_path / "run" / "best" / "tokenizer.json").is_file()
+
+
+def test_a_changed_setting_counts_again_after_a_run_was_killed(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run", symlinks=True)
+    words = ["--resume", str(tmp_path / "run"), "--max-steps", "23"]
+    config = (tmp_path / "run" / "config.yaml").read_text()  # as a run leaves it that is killed before it saves
+    (tmp_path / "run" / "config.yaml").write_text(config.replace("max_steps: 20", "max_steps: 23"))
+    assert train.main(words) == 0
+    assert (tmp_path / "run" / "step-0000023").is_dir()
+
+
+def test_a_run_on_a_single_shard_goes_on_with_the_same_command(finished: Path, tmp_path: Path) -> None:
+    data = finished / "data" / "train_000000.bin"
+    words = f"--data {data} --out {tmp_path / 'run'} {SHAPE} --resume auto --max-steps".split()
+    assert [train.main([*words, "2"]), train.main([*words, "4"])] == [0, 0]
+    assert (tmp_path / "run" / "step-0000004").is_dir()
+
+
+def test_a_shard_of_llm_c_takes_its_vocabulary_from_the_flag(finished: Path, tmp_path: Path) -> None:
+    raw = bytearray((finished / "data" / "train_000000.bin").read_bytes())
+    raw[12:1024] = bytes(1012)
+    (tmp_path / "theirs.bin").write_bytes(raw)
+    assert train.main(f"--data {tmp_path / 'theirs.bin'} --out {tmp_path / 'run'} {SHAPE} --max-steps 1".split()) == 0

@@ -73,3 +73,9 @@ for module in pkgutil.walk_packages(tinygpt.__path__, "tinygpt."):
 print(state() == before)
 """
     assert python(code) == "True"
+
+
+def test_modules_that_the_pages_name_are_there_after_the_import() -> None:
+    code = "import tinygpt; print(tinygpt.train.__name__, tinygpt.evaluation.evaluate.__module__)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.split() == ["tinygpt.train", "tinygpt.evaluation"]

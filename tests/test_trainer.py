@@ -440,3 +440,32 @@ def test_run_killed_at_random_instants_ends_as_the_run_never_killed(tmp_path: Pa
     kills, found = kill_loop(command, tmp_path, kills=8, inside_saves=3)
     assert found == []
     assert sum(kill.inside_save for kill in kills) >= 3
+
+
+def test_gradients_left_over_do_not_enter_a_step() -> None:
+    fresh, stained = model(), model()
+    for parameter in stained.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    norms = [next(Trainer(each, stream(), config=CONFIG).steps()).grad_norm for each in (fresh, stained)]
+    assert norms[0] == norms[1]
+
+
+def test_overlapping_windows_count_their_tokens_in_full() -> None:
+    data = TokenDataset.from_tokens(range(90), vocab_size=90, block_size=8, stride=2)
+    net = GPT(GPTConfig(vocab_size=90, block_size=8, n_layer=1, n_head=2, d_model=16))
+    assert Trainer(net, data, config=TrainConfig(max_tokens=320, batch_size=4)).total_steps == 10
+
+
+def test_samples_hold_ids_of_the_tokenizer_alone() -> None:
+    net = GPT(GPTConfig(vocab_size=320, block_size=8, n_layer=1, n_head=2, d_model=16))
+    tokenizer = Tokenizer.train(["a"], pattern="byte")
+    data = TokenDataset.from_tokens([97] * 100, vocab_size=257, block_size=8)
+    result = Trainer(net, data, config=TrainConfig(max_steps=2, sample_every=1), tokenizer=tokenizer).fit()
+    assert result.step == 2
+
+
+def test_a_frozen_parameter_is_refused_where_the_run_is_to_be_kept(tmp_path: Path) -> None:
+    net = model()
+    next(net.parameters()).requires_grad_(False)
+    with pytest.raises(ValueError, match="is frozen"):
+        Trainer(net, stream(), config=CONFIG, folder=tmp_path)

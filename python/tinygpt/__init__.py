@@ -57,7 +57,12 @@ __all__ = [  # noqa: RUF022
 ]
 
 
+_MODULES = {"evaluation", "generate", "prepare", "show", "train"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"tinygpt.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'tinygpt' has no attribute {name!r}")
     value = getattr(import_module(f"tinygpt.{_HOME[name]}"), name)

@@ -208,6 +208,7 @@ class Checkpoint:
             repetition_penalty=repetition_penalty,
             seed=seed,
             stop=() if eot is None else (eot,),
+            n_ids=self.tokenizer.vocab_size,
         )
         return _until(_characters(self.tokenizer, ids, eot), stops)
 

@@ -52,6 +52,7 @@ class Learner:
         total = torch.zeros((), device=self.engine.device)
         n_targets = (y != -100).sum().item()
         self.model.train()
+        self._optimizer.zero_grad(set_to_none=True)  # a step that was broken off may have left some
         with self._random.use():
             for start in range(0, len(x), self._config.batch_size):
                 part = slice(start, start + self._config.batch_size)

@@ -218,6 +218,7 @@ class GPT(nn.Module):
         repetition_penalty: float = 1.0,
         seed: int | None = None,
         stop: Sequence[int] = (),
+        n_ids: int | None = None,
     ) -> Iterator[int]:
         """The ids that follow, one at a time; drawn in evaluation mode, whatever mode the model is in.
 
@@ -234,6 +235,7 @@ class GPT(nn.Module):
             repetition_penalty: Above 1 makes ids rarer that occurred, in the prompt or since.
             seed: The same seed gives the same ids; None draws one.
             stop: Ids that end it; they are not given out.
+            n_ids: Draw from the ids below this alone; None draws from all. A tokenizer may have fewer than the model.
 
         Returns:
             An iterator of int.
@@ -254,7 +256,7 @@ class GPT(nn.Module):
             generator.seed()
         else:
             generator.manual_seed(seed)
-        return self._generate(prompt, max_new_tokens, sampling, generator, frozenset(stop))
+        return self._generate(prompt, max_new_tokens, sampling, generator, frozenset(stop), n_ids)
 
     @property
     def n_parameters(self) -> int:
@@ -326,6 +328,7 @@ class GPT(nn.Module):
         sampling: Sampling,
         generator: torch.Generator,
         stop: frozenset[int],
+        n_ids: int | None,
     ) -> Iterator[int]:
         weight = self.token_embedding.weight
         n_positions = min(self.config.block_size, len(context) + max_new_tokens)
@@ -337,6 +340,7 @@ class GPT(nn.Module):
             # No mode outlives a step: between two ids the caller may train the model.
             with torch.no_grad(), _evaluating(self):
                 logits = self._last_logits(unread, cache)  # (V,)
+                logits[self.config.vocab_size if n_ids is None else n_ids :] = -math.inf
                 i = int(sample(logits, sampling, seen=seen, generator=generator))
             if i in stop:
                 return

@@ -110,7 +110,7 @@ def _begun(options: Options, out: Path) -> "Trainer":
     from tinygpt.model import GPT
     from tinygpt.trainer import Trainer
 
-    train, val = _datasets(data, val_data, shape.block_size, flags.stride)
+    train, val = _datasets(data, val_data, shape, flags.stride)
     if train.vocab_size != shape.vocab_size and "vocab_size" in options.given(GPTConfig):
         print(f"vocab_size is {train.vocab_size}, that of the data")
     torch.manual_seed(config.seed)
@@ -126,7 +126,8 @@ def _resumed(options: Options, out: Path, recorded: Mapping[str, Any]) -> "Train
     for name in moved:
         if not _is_prepared(given[name]):
             raise ValueError(f"{given[name]} is not what {out} was trained on; a run in another --out can take it")
-    changes = {name: value for name, value in options.given(TrainConfig).items() if recorded.get(name, ...) != value}
+    _refuse_other_text(options, out, recorded)
+    changes = dict(options.given(TrainConfig))
     if given.get("cpu"):
         changes["device"] = "cpu"
 
@@ -134,10 +135,24 @@ def _resumed(options: Options, out: Path, recorded: Mapping[str, Any]) -> "Train
 
     shape = options.build(GPTConfig, vocab_size=recorded["vocab_size"]) if recorded else None
     train = val = None
-    if moved and shape is not None and flags.data is not None:
-        train, val = _datasets(flags.data, flags.val_data, shape.block_size, flags.stride)
+    if shape is not None and flags.data is not None:
+        data = flags.data if _is_prepared(flags.data) else out / "data"
+        val_data = flags.val_data if flags.val_data is None or _is_prepared(flags.val_data) else out / "val-data"
+        # A folder is found again by the run itself, a single file is not.
+        if moved or ".bin" in (data.suffix, val_data and val_data.suffix):
+            train, val = _datasets(data, val_data, shape, flags.stride)
     tokenizer = None if how.tokenizer is None else Tokenizer.load(how.tokenizer)
     return Trainer.resume(out, train=train, val=val, tokenizer=tokenizer, model_config=shape, **changes)
+
+
+def _refuse_other_text(options: Options, out: Path, recorded: Mapping[str, Any]) -> None:
+    """What the tokens of a run were made with cannot change any more."""
+    given = {**options.given(Preparation), **{k: v for k, v in options.given(TrainFlags).items() if k == "stride"}}
+    other = [
+        f"{name}: {recorded[name]} -> {value}" for name, value in given.items() if recorded.get(name, value) != value
+    ]
+    if other:
+        raise ValueError(f"{out} was trained with other values ({'; '.join(other)}); use them or another folder")
 
 
 def _same(one: Path, other: Path | None) -> bool:
@@ -164,12 +179,16 @@ def _shards(path: Path, folder: Path, how: Preparation, vocab_size: int, changes
 
 
 def _datasets(
-    data: Path, val_data: Path | None, block_size: int, stride: int | None
+    data: Path, val_data: Path | None, shape: GPTConfig, stride: int | None
 ) -> tuple["TokenDataset", "TokenDataset | None"]:
     """The windows for training and those for validation, which are shorter where their tokens are few."""
     from tinygpt.dataset import TokenDataset
 
-    train = TokenDataset(data, block_size=block_size, stride=stride)
+    block_size = shape.block_size
+    files = [path for path in (data, val_data) if path is not None and path.is_file()]
+    # A file of llm.c does not say how many ids there are: the flag does.
+    sizes = {path: shape.vocab_size for path in files if read_header(path).vocab_size is None}
+    train = TokenDataset(data, block_size=block_size, stride=stride, vocab_size=sizes.get(data))
     if val_data is None and not data.is_dir():
         return train, None
     path, split = (data, "val") if val_data is None else (val_data, None)
@@ -179,7 +198,7 @@ def _datasets(
         return train, None
     if n_tokens <= block_size:
         print(f"{path}: {n_tokens} tokens for validation, so its windows are of {n_tokens - 1}")
-    return train, TokenDataset(path, split, block_size=min(block_size, n_tokens - 1))
+    return train, TokenDataset(path, split, block_size=min(block_size, n_tokens - 1), vocab_size=sizes.get(path))
 
 
 def _n_tokens(folder: Path, split: str) -> int:
@@ -205,7 +224,8 @@ def _fit(trainer: "Trainer", out: Path) -> int:
         print(f"best validation loss {result.best_loss:.4f} nats per token, at step {result.best_step:,}")
     if result.evaluation is not None and result.evaluation.bits_per_byte is not None:
         print(f"last validation {result.evaluation.bits_per_byte:.4f} bits per byte")
-    print(f"written: {out}/best, {out}/last, {out}/metrics.jsonl, {out}/config.yaml")
+    written = [out / name for name in ("best", "last", "metrics.jsonl", "config.yaml") if (out / name).exists()]
+    print(f"written: {', '.join(map(str, written))}")
     if trainer.tokenizer is not None:
         print(f'next: tinygpt generate --checkpoint {out} --prompt "..." --temperature 0.8')
     return interruption.exit_code

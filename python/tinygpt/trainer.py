@@ -89,6 +89,10 @@ class Trainer:
         if self.folder is not None and (found := runfolder.steps(self.folder)):
             step = found[-1]
             raise FileExistsError(f"{folder} holds the checkpoint of step {step}; resume it or name another folder")
+        if self.folder is not None and (frozen := [n for n, p in model.named_parameters() if not p.requires_grad]):
+            raise ValueError(
+                f"{frozen[0]} is frozen, and a run with frozen parameters cannot be continued; leave folder out"
+            )
         self._token_lengths = None if self.tokenizer is None else self.tokenizer.token_lengths()
         self._progress = self._saved = Progress()
         self._session = (time.perf_counter(), 0.0)  # the clock, and the run's seconds, when this session began
@@ -134,6 +138,7 @@ class Trainer:
             raise FileNotFoundError(f"{run}: no whole checkpoint to resume; looked for step-*/ with checksums in it")
         state = TrainingState.load(newest)
         facts = state.facts
+        changes = {name: value for name, value in changes.items() if facts["config"].get(name, ...) != value}
         if train is None:
             train = lineage.open_data(facts["data"]["train"], run, "train")
         if val is None and facts["data"]["val"] is not None:
@@ -175,7 +180,8 @@ class Trainer:
     @property
     def total_steps(self) -> int | None:
         """Steps of the whole run; None while a limit of seconds alone has not been turned into steps yet."""
-        per_window = min(self.train.block_size, self.train.n_tokens / len(self.train))
+        is_stream = self.train.mode == "stream"  # whose windows are full
+        per_window = self.train.block_size if is_stream else self.train.n_tokens / len(self.train)
         planned = planned_steps(self.config, n_windows=len(self.train), tokens_per_window=per_window)
         return self._progress.forecast_steps if planned is None else planned
 
