@@ -89,7 +89,7 @@ fn drop_empty_lines(text: &str, starts_document: bool) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pretokenize::last_cut;
+    use crate::pretokenize::Pattern;
     use proptest::prelude::*;
 
     #[test]
@@ -132,7 +132,7 @@ mod tests {
 
         #[test]
         fn a_document_cleaned_in_parts_is_the_document_cleaned(text in lines(), limit in 0usize..60) {
-            if let Some(at) = last_cut(text.as_bytes(), limit) {
+            if let Some(at) = Pattern::Gpt2.last_cut(text.as_bytes(), limit) {
                 for (name, rule) in RULES {
                     let parts = rule(&text[..at], true).into_owned() + &rule(&text[at..], false);
                     prop_assert_eq!(rule(&text, true), parts, "{}", name);

@@ -37,7 +37,7 @@ impl Counts {
     /// # Errors
     ///
     /// A count passes 2^64 - 1.
-    pub fn add_text(&mut self, text: &str, pattern: Pattern, specials: Option<&AhoCorasick>) -> Result<()> {
+    pub fn add_text(&mut self, text: &str, pattern: &Pattern, specials: Option<&AhoCorasick>) -> Result<()> {
         let mut from = 0;
         if let Some(specials) = specials {
             for found in specials.find_iter(text) {
@@ -101,7 +101,7 @@ mod tests {
     fn special_tokens_are_cut_out_longest_first() {
         let specials = special_finder(&["<a>".into(), "<a><b>".into()]).unwrap();
         let mut counts = Counts::new();
-        counts.add_text("x<a><b>x<a>y", Pattern::Gpt2, specials.as_ref()).unwrap();
+        counts.add_text("x<a><b>x<a>y", &Pattern::Gpt2, specials.as_ref()).unwrap();
         let mut pieces: Vec<(&[u8], u64)> = counts.iter().collect();
         pieces.sort_unstable();
         assert_eq!(pieces, [(&b"x"[..], 2), (&b"y"[..], 1)]);

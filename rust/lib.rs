@@ -10,7 +10,7 @@
 //! let mut job = Job::new(Some(2), &mut proceed)?;
 //!
 //! let mut source = Texts::new(&texts, Pattern::Gpt2, None, 1 << 20);
-//! let (counts, _) = count_pieces(&mut source, Pattern::Gpt2, &[], &Cleaning::none(), &mut job)?;
+//! let (counts, _) = count_pieces(&mut source, &Pattern::Gpt2, &[], &Cleaning::none(), &mut job)?;
 //! let merges = learn(&counts, 10, &mut job)?;
 //! let vocab = Vocab::trained(Pattern::Gpt2, &merges, &["<|endoftext|>".into()])?;
 //! let encoder = Encoder::new(vocab);
@@ -49,7 +49,7 @@ pub use error::{Error, Result};
 pub use job::{Job, Progress};
 pub use learn::learn;
 pub use pipeline::{Cleaning, Report, count_pieces, encode_to_shards};
-pub use pretokenize::{MAX_PIECE_BYTES, Pattern, Pieces};
+pub use pretokenize::{Custom, MAX_PIECE_BYTES, Pattern, Pieces};
 pub use shard::{HEADER_BYTES, MAX_SHARD_TOKENS, ShardFacts, ShardKind, ShardWriter, TokenType, hash_file};
 pub use shardset::Shards;
 pub use sources::{Block, Documents, Part, Sample, SampleSize, Side, Source, TextFile, TextFiles, Texts, list_files};

@@ -227,7 +227,7 @@ impl Drop for StopOnPanic<'_> {
 /// A file cannot be read or is not text, a special name holds white space, or the job was cancelled.
 pub fn count_pieces(
     source: &mut dyn Source,
-    pattern: Pattern,
+    pattern: &Pattern,
     specials: &[String],
     cleaning: &Cleaning,
     job: &mut Job,
@@ -403,7 +403,7 @@ mod tests {
             ticks < 3
         };
         let mut job = Job::new(Some(2), &mut refuse).unwrap();
-        let result = count_pieces(&mut source, Pattern::Gpt2, &[], &Cleaning::none(), &mut job);
+        let result = count_pieces(&mut source, &Pattern::Gpt2, &[], &Cleaning::none(), &mut job);
         assert!(matches!(result, Err(Error::Cancelled)));
     }
 

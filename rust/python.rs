@@ -83,10 +83,7 @@ fn call_with_job<T: Send>(
 }
 
 fn pattern_of(name: &str) -> PyResult<Pattern> {
-    Pattern::from_name(name).ok_or_else(|| {
-        let known: Vec<&str> = Pattern::NAMES.iter().map(|(known, _)| *known).collect();
-        PyValueError::new_err(format!("unknown pattern {name:?}; the patterns are {}", known.join(", ")))
-    })
+    Ok(Pattern::from_name(name)?)
 }
 
 /// UTF-8 of Python strings, without a copy.
@@ -129,8 +126,8 @@ struct Files {
 }
 
 impl Files {
-    fn source(&self, pattern: Pattern, val_fraction: Option<f64>, block_bytes: usize) -> TextFiles {
-        TextFiles::new(self.files.clone(), self.documents, pattern, val_fraction, block_bytes)
+    fn source(&self, pattern: &Pattern, val_fraction: Option<f64>, block_bytes: usize) -> TextFiles {
+        TextFiles::new(self.files.clone(), self.documents, pattern.clone(), val_fraction, block_bytes)
     }
 }
 
@@ -171,7 +168,7 @@ impl Files {
     }
 
     fn documents(&self) -> DocumentIterator {
-        let source = self.source(Pattern::Gpt2, None, BLOCK_BYTES);
+        let source = self.source(&Pattern::Gpt2, None, BLOCK_BYTES);
         let cleaning = self.cleaning.clone();
         DocumentIterator {
             source,
@@ -264,8 +261,9 @@ impl Counts {
     ) -> PyResult<Bound<'py, PyDict>> {
         let (pattern, texts) = (pattern_of(pattern)?, texts_of(&texts)?);
         let cleaning = Cleaning { rules: rules(&clean)?, ..Cleaning::none() };
-        let mut source = Texts::new(&texts, pattern, None, BLOCK_BYTES);
-        let (counts, report) = call_with_job(py, threads, None, |job| count_pieces(&mut source, pattern, &special_tokens, &cleaning, job))?;
+        let mut source = Texts::new(&texts, pattern.clone(), None, BLOCK_BYTES);
+        let (counts, report) =
+            call_with_job(py, threads, None, |job| count_pieces(&mut source, &pattern, &special_tokens, &cleaning, job))?;
         self.0.merge(counts)?;
         report_of(py, report)
     }
@@ -285,14 +283,14 @@ impl Counts {
     ) -> PyResult<Bound<'py, PyDict>> {
         let pattern = pattern_of(pattern)?;
         let size = SampleSize { bytes: max_bytes, documents: max_documents };
-        let mut whole = files.source(pattern, None, BLOCK_BYTES);
+        let mut whole = files.source(&pattern, None, BLOCK_BYTES);
         // Smaller parts let a small sample come from many places.
         let part_bytes = max_bytes.map_or(BLOCK_BYTES, |bytes| (bytes / 64).clamp(1 << 12, BLOCK_BYTES as u64) as usize);
-        let mut share = Sample::new(files.source(pattern, None, part_bytes), size, files.total_bytes());
+        let mut share = Sample::new(files.source(&pattern, None, part_bytes), size, files.total_bytes());
         let sampled = max_bytes.is_some() || max_documents.is_some();
         let (counts, report) = call_with_job(py, threads, progress, |job| {
             let source: &mut dyn Source = if sampled { &mut share } else { &mut whole };
-            count_pieces(source, pattern, &special_tokens, &files.cleaning, job)
+            count_pieces(source, &pattern, &special_tokens, &files.cleaning, job)
         })?;
         self.0.merge(counts)?;
         report_of(py, report)
@@ -439,8 +437,8 @@ impl Bpe {
         self.0.vocab().specials().to_vec()
     }
 
-    fn pattern(&self) -> &'static str {
-        self.0.vocab().pattern().name()
+    fn pattern(&self) -> String {
+        self.0.vocab().pattern().name().into_owned()
     }
 
     fn fingerprint(&self) -> String {
@@ -507,7 +505,7 @@ impl ShardSet {
         let (encoder, shards) = (&self.bpe.get().0, self.shards.as_mut().ok_or_else(finished)?);
         let cleaning = Cleaning { rules: rules(&clean)?, ..Cleaning::none() };
         let texts = texts_of(&texts)?;
-        let mut source = Texts::new(&texts, encoder.vocab().pattern(), Some(self.val_fraction), BLOCK_BYTES);
+        let mut source = Texts::new(&texts, encoder.vocab().pattern().clone(), Some(self.val_fraction), BLOCK_BYTES);
         let report = call_with_job(py, threads, None, |job| encode_to_shards(&mut source, encoder, &cleaning, shards, job))?;
         report_of(py, report)
     }

@@ -161,8 +161,8 @@ impl Vocab {
 
     /// How text is split before merging.
     #[must_use]
-    pub fn pattern(&self) -> Pattern {
-        self.pattern
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
     }
 
     /// One more than the largest id.

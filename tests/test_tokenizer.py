@@ -234,7 +234,7 @@ def test_tokens_are_found_by_text_bytes_and_name() -> None:
         (lambda: Tokenizer.train(Corpus.from_iterable([])), ValueError, "no text"),
         (lambda: Tokenizer.train("no/such/file.txt"), FileNotFoundError, "no/such/file.txt"),
         (lambda: Tokenizer.train(["no/such/file.txt"]), FileNotFoundError, "no/such/file.txt"),
-        (lambda: Tokenizer.train(["some text"], pattern="gtp2"), ValueError, '"gtp2"; the patterns are gpt2, byte'),
+        (lambda: Tokenizer.train(["some text"], pattern="gtp2"), ValueError, '"gtp2"; the patterns are gpt2, cl100k'),
         (lambda: Tokenizer.train(["some text"], special_tokens=["<a b>"]), ValueError, "holds white space"),
         (lambda: Tokenizer.train(["some text"], special_tokens=[""]), ValueError, "empty"),
         (lambda: Tokenizer.train(["some text"], special_tokens=["<a>", "<a>"]), ValueError, "named twice"),

@@ -19,12 +19,16 @@ pub(super) fn piece_end(text: &str, start: usize) -> usize {
     if bytes[start] == b' ' && start + 1 < bytes.len() {
         // One space goes with what follows it, unless that is white space again.
         let (next, next_width) = class_at(classes, text, start + 1);
-        if next != Class::Space {
+        if next.basic() != Class::SPACE {
             (class, width, at) = (next, next_width, start + 1);
         }
     }
     at += width;
-    if class == Class::Space { white_space_end(classes, text, start, at, width) } else { run_end(classes, text, start, at, class) }
+    if class.basic() == Class::SPACE {
+        white_space_end(classes, text, start, at, width)
+    } else {
+        run_end(classes, text, start, at, class.basic())
+    }
 }
 
 /// Length of `s d m t ll ve re` at the start of `bytes`.
@@ -41,7 +45,7 @@ fn contraction(bytes: &[u8]) -> Option<usize> {
 fn run_end(classes: &[Class], text: &str, start: usize, mut at: usize, class: Class) -> usize {
     while at < text.len() {
         let (next, width) = class_at(classes, text, at);
-        if next != class || at + width - start > MAX_PIECE_BYTES {
+        if next.basic() != class || at + width - start > MAX_PIECE_BYTES {
             break;
         }
         at += width;
@@ -55,7 +59,7 @@ fn white_space_end(classes: &[Class], text: &str, start: usize, mut at: usize, m
     let mut longest = at; // last boundary within the longest piece
     while at < text.len() {
         let (class, width) = class_at(classes, text, at);
-        if class != Class::Space {
+        if class.basic() != Class::SPACE {
             let end = if at - last_width > start { at - last_width } else { at };
             return end.min(longest);
         }

@@ -4,46 +4,128 @@
 //! text. A piece longer than [`MAX_PIECE_BYTES`] is cut at the last character boundary before that length and scanning
 //! goes on from there, so a scanner never looks further ahead than that and ids do not depend on how text was chunked.
 
+mod cl100k;
+mod custom;
 mod gpt2;
+mod o200k;
 mod unicode;
 
-use std::sync::LazyLock;
+use crate::error::{Error, Result};
+pub use custom::Custom;
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 /// Length in bytes from which a piece is cut.
 pub const MAX_PIECE_BYTES: usize = 1 << 20;
 
 /// How a document is split into pieces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Pattern {
     /// The pattern of GPT-2: contractions, words, numbers and punctuation with an optional leading space, white space.
     Gpt2,
+    /// The pattern of GPT-4 as published, and of Llama 3: numbers in threes, line ends apart.
+    Cl100k,
+    /// As tiktoken writes it from version 0.8 on: white space that ends the text is one piece, line ends or not.
+    Cl100kTrailing,
+    /// As `Cl100k` with each digit by itself.
+    Qwen2,
+    /// The pattern of GPT-4o: words split where lower case turns to upper, contractions as suffixes.
+    O200k,
+    /// Every character is a piece.
+    Char,
     /// Every byte is a piece, so no merge is ever learnt.
     Byte,
+    /// A regular expression of the user's.
+    Custom(Arc<Custom>),
 }
 
-impl Pattern {
-    /// Every pattern, by name.
-    pub const NAMES: [(&'static str, Pattern); 2] = [("gpt2", Pattern::Gpt2), ("byte", Pattern::Byte)];
+/// What stands before a regular expression where a pattern's name is expected.
+const CUSTOM_PREFIX: &str = "regex:";
 
-    /// The pattern of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Pattern> {
-        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, pattern)| *pattern)
+impl Pattern {
+    /// Every named pattern.
+    pub const NAMES: [(&'static str, Pattern); 7] = [
+        ("gpt2", Pattern::Gpt2),
+        ("cl100k", Pattern::Cl100k),
+        ("cl100k-trailing", Pattern::Cl100kTrailing),
+        ("qwen2", Pattern::Qwen2),
+        ("o200k", Pattern::O200k),
+        ("char", Pattern::Char),
+        ("byte", Pattern::Byte),
+    ];
+
+    /// The pattern of that name; `regex:` and a regular expression is one, too.
+    ///
+    /// # Errors
+    ///
+    /// No such name, or a regular expression that cannot be matched in linear time or matches nothing.
+    pub fn from_name(name: &str) -> Result<Pattern> {
+        if let Some(expression) = name.strip_prefix(CUSTOM_PREFIX) {
+            return Ok(Pattern::Custom(Arc::new(Custom::new(expression)?)));
+        }
+        let found = Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, pattern)| pattern.clone());
+        found.ok_or_else(|| {
+            let known: Vec<&str> = Self::NAMES.iter().map(|(known, _)| *known).collect();
+            Error::Invalid(format!("unknown pattern {name:?}; the patterns are {}, regex:EXPRESSION", known.join(", ")))
+        })
     }
 
     /// The name by which files and flags know it.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> Cow<'static, str> {
         match self {
-            Pattern::Gpt2 => "gpt2",
-            Pattern::Byte => "byte",
+            Pattern::Custom(custom) => Cow::Owned(format!("{CUSTOM_PREFIX}{}", custom.expression())),
+            named => {
+                let found = Self::NAMES.iter().find(|(_, pattern)| pattern == named).map(|(name, _)| *name);
+                Cow::Borrowed(found.unwrap_or_default())
+            }
         }
     }
 
     /// The pieces of `text`, in order; together they are the text.
     #[must_use]
-    pub fn pieces(self, text: &str) -> Pieces<'_> {
+    pub fn pieces<'a>(&'a self, text: &'a str) -> Pieces<'a> {
         Pieces { text, at: 0, pattern: self }
+    }
+
+    /// The bytes before which text may be cut where they follow a character that is no white space: no piece of this
+    /// pattern goes across, and none depends on what comes after.
+    fn cuts_before(&self) -> &'static [u8] {
+        match self {
+            Pattern::Gpt2 | Pattern::Char | Pattern::Byte => b" \n",
+            // Punctuation takes the line ends that follow it.
+            Pattern::Cl100k | Pattern::Cl100kTrailing | Pattern::Qwen2 | Pattern::O200k => b" ",
+            Pattern::Custom(_) => b"",
+        }
+    }
+
+    /// The last place before `limit` where `bytes` may be cut without changing a piece. White space stays in one run, so
+    /// the rules of [`crate::clean`] see what they would see in the whole.
+    #[must_use]
+    pub fn last_cut(&self, bytes: &[u8], limit: usize) -> Option<usize> {
+        let mut end = limit.min(bytes.len());
+        loop {
+            let at = match self.cuts_before() {
+                [] => return None,
+                [one] => memchr::memrchr(*one, &bytes[..end])?,
+                [one, two, ..] => memchr::memrchr2(*one, *two, &bytes[..end])?,
+            };
+            if at > 0 && !ends_in_space(&bytes[..at]) {
+                return Some(at);
+            }
+            end = at;
+        }
+    }
+
+    /// The first such place from `from` on.
+    #[must_use]
+    pub fn first_cut(&self, bytes: &[u8], from: usize) -> Option<usize> {
+        let allowed = |at: &usize| *at > 0 && !ends_in_space(&bytes[..*at]);
+        match self.cuts_before() {
+            [] => None,
+            [one] => memchr::memchr_iter(*one, &bytes[from..]).map(|i| from + i).find(allowed),
+            [one, two, ..] => memchr::memchr2_iter(*one, *two, &bytes[from..]).map(|i| from + i).find(allowed),
+        }
     }
 }
 
@@ -52,7 +134,7 @@ impl Pattern {
 pub struct Pieces<'a> {
     text: &'a str,
     at: usize,
-    pattern: Pattern,
+    pattern: &'a Pattern,
 }
 
 impl<'a> Iterator for Pieces<'a> {
@@ -66,7 +148,13 @@ impl<'a> Iterator for Pieces<'a> {
         }
         let end = match self.pattern {
             Pattern::Gpt2 => gpt2::piece_end(self.text, self.at),
+            Pattern::Cl100k => cl100k::piece_end(self.text, self.at, cl100k::Variant { digits: 3, trailing: false }),
+            Pattern::Cl100kTrailing => cl100k::piece_end(self.text, self.at, cl100k::Variant { digits: 3, trailing: true }),
+            Pattern::Qwen2 => cl100k::piece_end(self.text, self.at, cl100k::Variant { digits: 1, trailing: false }),
+            Pattern::O200k => o200k::piece_end(self.text, self.at),
+            Pattern::Char => self.at + class_at(&CLASSES[..], self.text, self.at).1,
             Pattern::Byte => self.at + 1,
+            Pattern::Custom(custom) => custom.piece_end(self.text, self.at),
         };
         let piece = &bytes[self.at..end];
         self.at = end;
@@ -74,25 +162,42 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
-/// What the patterns distinguish of a character.
+/// What the patterns distinguish of a character, as flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Class {
-    /// Anything else: punctuation, symbols, marks, controls.
-    Other,
+pub(crate) struct Class(u8);
+
+impl Class {
+    /// Anything else: punctuation, symbols, controls.
+    pub(crate) const OTHER: Class = Class(0);
     /// `\p{L}`
-    Letter,
+    pub(crate) const LETTER: Class = Class(1);
     /// `\p{N}`
-    Number,
+    pub(crate) const NUMBER: Class = Class(2);
     /// `\s`: the property `White_Space`
-    Space,
+    pub(crate) const SPACE: Class = Class(4);
+    /// `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, what may stand before lower case in a word of `o200k`.
+    pub(crate) const UPPER: Class = Class(8);
+    /// `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`, what may end a word of `o200k`.
+    pub(crate) const LOWER: Class = Class(16);
+
+    /// Which of `OTHER LETTER NUMBER SPACE` it is.
+    #[inline]
+    pub(crate) const fn basic(self) -> Class {
+        Class(self.0 & 7)
+    }
+
+    /// Whether it has all flags of `other`.
+    #[inline]
+    pub(crate) const fn has(self, other: Class) -> bool {
+        self.0 & other.0 == other.0
+    }
 }
 
 /// The class of every code point, one byte each: the pages of a text's scripts stay in the cache.
 static CLASSES: LazyLock<Box<[Class]>> = LazyLock::new(|| {
-    let mut classes = vec![Class::Other; 0x11_0000].into_boxed_slice();
-    for (first, last, class) in unicode::RANGES {
-        classes[first as usize..=last as usize].fill(class);
+    let mut classes = vec![Class::OTHER; 0x11_0000].into_boxed_slice();
+    for (first, last, flags) in unicode::RANGES {
+        classes[first as usize..=last as usize].fill(Class(flags));
     }
     classes
 });
@@ -105,35 +210,14 @@ fn class_at(classes: &[Class], text: &str, at: usize) -> (Class, usize) {
         return (classes[byte as usize], 1);
     }
     // `at` is a character boundary before the end of `text`, so there is a character.
-    text[at..].chars().next().map_or((Class::Other, 1), |c| (classes[c as usize], c.len_utf8()))
-}
-
-/// The last place before `limit` where `bytes` may be cut without changing a piece: before a space or a line feed that
-/// follows a character other than white space. Such a place is a piece boundary in every pattern here, and white space
-/// stays in one run, so the rules of [`crate::clean`] see what they would see in the whole.
-#[must_use]
-pub fn last_cut(bytes: &[u8], limit: usize) -> Option<usize> {
-    let mut end = limit.min(bytes.len());
-    loop {
-        let at = memchr::memrchr2(b' ', b'\n', &bytes[..end])?;
-        if at > 0 && !ends_in_space(&bytes[..at]) {
-            return Some(at);
-        }
-        end = at;
-    }
-}
-
-/// The first such place from `from` on.
-#[must_use]
-pub fn first_cut(bytes: &[u8], from: usize) -> Option<usize> {
-    memchr::memchr2_iter(b' ', b'\n', &bytes[from..]).map(|i| from + i).find(|&at| at > 0 && !ends_in_space(&bytes[..at]))
+    text[at..].chars().next().map_or((Class::OTHER, 1), |c| (classes[c as usize], c.len_utf8()))
 }
 
 /// Whether the last character is white space; bytes that are no character count as none.
 pub(crate) fn ends_in_space(bytes: &[u8]) -> bool {
     let last = bytes[bytes.len() - 1];
     if last < 0x80 {
-        return CLASSES[last as usize] == Class::Space;
+        return CLASSES[last as usize] == Class::SPACE;
     }
     (2..=bytes.len().min(4))
         .find_map(|width| std::str::from_utf8(&bytes[bytes.len() - width..]).ok()?.chars().next())
@@ -221,7 +305,7 @@ mod tests {
 
         #[test]
         fn a_cut_changes_no_piece(text in hard_text(), limit in 0usize..200) {
-            if let Some(at) = last_cut(text.as_bytes(), limit) {
+            if let Some(at) = Pattern::Gpt2.last_cut(text.as_bytes(), limit) {
                 let whole: Vec<&[u8]> = Pattern::Gpt2.pieces(&text).collect();
                 let parts: Vec<&[u8]> = Pattern::Gpt2.pieces(&text[..at]).chain(Pattern::Gpt2.pieces(&text[at..])).collect();
                 prop_assert_eq!(whole, parts);
@@ -232,11 +316,11 @@ mod tests {
         fn the_first_cut_is_the_last_one_before_the_next(text in hard_text()) {
             let bytes = text.as_bytes();
             let mut forward = Vec::new();
-            while let Some(at) = first_cut(bytes, forward.last().map_or(0, |last| last + 1)) {
+            while let Some(at) = Pattern::Gpt2.first_cut(bytes, forward.last().map_or(0, |last| last + 1)) {
                 forward.push(at);
             }
             let mut backward = Vec::new();
-            while let Some(at) = last_cut(bytes, backward.last().copied().unwrap_or(bytes.len())) {
+            while let Some(at) = Pattern::Gpt2.last_cut(bytes, backward.last().copied().unwrap_or(bytes.len())) {
                 backward.push(at);
             }
             backward.reverse();
@@ -246,10 +330,15 @@ mod tests {
 
     #[test]
     fn classes_are_those_of_the_regex_crate() {
-        for (class, regex) in [(Class::Letter, r"\p{L}"), (Class::Number, r"\p{N}"), (Class::Space, r"\s")] {
+        let upper = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]";
+        let lower = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]";
+        for (class, regex) in
+            [(Class::LETTER, r"\p{L}"), (Class::NUMBER, r"\p{N}"), (Class::SPACE, r"\s"), (Class::UPPER, upper), (Class::LOWER, lower)]
+        {
             let regex = Regex::new(regex).unwrap();
             for c in (0..0x11_0000).filter_map(char::from_u32) {
-                assert_eq!(CLASSES[c as usize] == class, regex.is_match(c.encode_utf8(&mut [0; 4])), "{class:?} {:x}", c as u32);
+                let found = CLASSES[c as usize];
+                assert_eq!(found.has(class), regex.is_match(c.encode_utf8(&mut [0; 4])), "{class:?} {:x}", c as u32);
             }
         }
     }

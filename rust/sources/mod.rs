@@ -1,7 +1,7 @@
 //! Files and texts -> documents, a block at a time, in order, in bounded memory whatever the size of a file or a line.
 //!
 //! A block holds some millions of bytes of one or many documents. A long document is handed on in parts, cut where no
-//! piece and no cleaning rule can tell the difference (see [`crate::pretokenize::last_cut`]). Where nothing in 4 MiB
+//! piece and no cleaning rule can tell the difference (see [`Pattern::last_cut`]). Where nothing in 4 MiB
 //! allows such a cut, pieces are looked for one by one and the cut is made between two of them.
 
 mod files;
@@ -13,7 +13,7 @@ pub use sample::{Sample, SampleSize};
 pub use text::{Documents, TextFiles};
 
 use crate::error::Result;
-use crate::pretokenize::{MAX_PIECE_BYTES, Pattern, ends_in_space, first_cut, last_cut};
+use crate::pretokenize::{MAX_PIECE_BYTES, Pattern, ends_in_space};
 use std::sync::atomic::AtomicBool;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -98,15 +98,15 @@ fn side_of(text: &[u8], val_fraction: Option<f64>) -> Side {
 
 /// How much of `available` to hand on, about `want` bytes; `None` when more must be read first. `complete` says that the
 /// document ends with `available`.
-fn part_length(available: &[u8], want: usize, complete: bool, pattern: Pattern) -> Option<usize> {
+fn part_length(available: &[u8], want: usize, complete: bool, pattern: &Pattern) -> Option<usize> {
     if complete && available.len() <= want {
         return Some(available.len());
     }
-    if let Some(at) = last_cut(available, want) {
+    if let Some(at) = pattern.last_cut(available, want) {
         return Some(at);
     }
     let stretch = &available[..available.len().min(STRETCH_BYTES)];
-    if let Some(at) = (want < stretch.len()).then(|| first_cut(stretch, want)).flatten() {
+    if let Some(at) = (want < stretch.len()).then(|| pattern.first_cut(stretch, want)).flatten() {
         return Some(at);
     }
     if stretch.len() < STRETCH_BYTES {
@@ -117,7 +117,7 @@ fn part_length(available: &[u8], want: usize, complete: bool, pattern: Pattern) 
 
 /// The end of the last piece whose end cannot depend on what comes after `stretch`; if any stand before white space, of
 /// those, for the rules of [`crate::clean`] must see white space in one run.
-fn last_piece_end(stretch: &[u8], pattern: Pattern) -> usize {
+fn last_piece_end(stretch: &[u8], pattern: &Pattern) -> usize {
     let text = String::from_utf8_lossy(stretch);
     let (mut at, mut between, mut before_space) = (0, 0, None);
     for piece in pattern.pieces(&text) {
@@ -182,7 +182,7 @@ impl<'a> Texts<'a> {
         let (start, end, side) = if at < cut { (0, cut, Side::Train) } else { (cut, text.len(), Side::Val) };
         let want = self.block_bytes.saturating_sub(block.text.len()).max(1);
         // All of the text is here, so some length is always found.
-        let length = part_length(&text[at..end], want, true, self.pattern).unwrap_or(end - at);
+        let length = part_length(&text[at..end], want, true, &self.pattern).unwrap_or(end - at);
         let part =
             Part { end: 0, side, starts: at == start, ends: at + length == end, last: at + length == text.len(), file, offset: at as u64 };
         block.push(&text[at..at + length], part);
@@ -306,7 +306,7 @@ pub(crate) mod tests {
         for (start, unit) in [("x", "ab\r\n"), ("", "a\t"), ("", "字"), ("", "字字\u{3000}")] {
             let text = start.to_string() + &unit.repeat((5 << 20) / unit.len());
             for pattern in [Pattern::Gpt2, Pattern::Byte] {
-                let parts = Texts::new(&[&text], pattern, None, 4096).fill_all();
+                let parts = Texts::new(&[&text], pattern.clone(), None, 4096).fill_all();
                 assert!(parts.len() > 1 && parts.concat() == text);
                 for (name, rule) in crate::clean::RULES {
                     let cleaned: String = parts.iter().enumerate().map(|(i, part)| rule(part, i == 0).into_owned()).collect();
@@ -319,7 +319,7 @@ pub(crate) mod tests {
     #[test]
     fn damaged_bytes_do_not_move_a_forced_cut_off_a_piece() {
         let stretch: Vec<u8> = b"ab\xff".iter().copied().cycle().take(STRETCH_BYTES).collect();
-        let end = last_piece_end(&stretch, Pattern::Gpt2);
+        let end = last_piece_end(&stretch, &Pattern::Gpt2);
         let (head, tail) = (String::from_utf8_lossy(&stretch[..end]), String::from_utf8_lossy(&stretch[end..]));
         let whole = String::from_utf8_lossy(&stretch);
         let parts: Vec<&[u8]> = Pattern::Gpt2.pieces(&head).chain(Pattern::Gpt2.pieces(&tail)).collect();

@@ -2,7 +2,7 @@
 
 use super::{Block, Part, Source};
 use crate::error::Result;
-use crate::pretokenize::last_cut;
+use crate::pretokenize::Pattern;
 use std::sync::atomic::AtomicBool;
 
 /// How much of a corpus to take; `None` takes all.
@@ -57,7 +57,7 @@ impl<S: Source> Sample<S> {
         let text = if allowed >= text.len() as u64 {
             text
         } else if allowed >= LEAST_BYTES.min(self.size.bytes.unwrap_or(0)) {
-            &text[..last_cut(text, allowed as usize).unwrap_or(0)]
+            &text[..Pattern::Gpt2.last_cut(text, allowed as usize).unwrap_or(0)]
         } else {
             &[]
         };
@@ -87,7 +87,6 @@ impl<S: Source> Source for Sample<S> {
 mod tests {
     use super::super::Texts;
     use super::*;
-    use crate::pretokenize::Pattern;
     use proptest::prelude::*;
 
     /// Number of the text and length of everything taken.

@@ -206,7 +206,7 @@ impl TextFiles {
             let limit = [long.cut.filter(|cut| *cut > open.at), end].into_iter().flatten().min();
             let known = limit.unwrap_or(long.searched).min(open.end());
             let available = &open.window[open.index(open.at)..open.index(known)];
-            if let Some(length) = part_length(available, want, limit == Some(known), self.pattern) {
+            if let Some(length) = part_length(available, want, limit == Some(known), &self.pattern) {
                 break (length, limit, end);
             }
             reach = (2 * reach).min(2 * STRETCH_BYTES);
