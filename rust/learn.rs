@@ -6,12 +6,15 @@
 //!
 //! The algorithm rests on one law: *all occurrences of a pair are born in the one merge that makes the newer of its two
 //! ids, and from then on they only vanish.* So the places of a pair are one slice of an array, written once, and its
-//! count at birth is the largest it will ever have, which makes a lazy heap exact: pop the pair with the largest
-//! recorded count; if it has lost occurrences since, push it back with what is left.
+//! count at birth is the largest it will ever have. Two things follow. A lazy heap is exact: pop the pair with the largest
+//! recorded count; if it has lost occurrences since, push it back with what is left. And a pair that is born below a
+//! threshold stays below it: it need not be recorded at all, as long as some recorded pair is above. Most pairs are rare, so
+//! most are never recorded; should the recorded ones run out, the threshold falls and all pairs are counted anew.
 //!
 //! The distinct pieces lie in one array, a slot for each byte. An id of n bytes is written in its first slot and in its
 //! last, with dead slots between, so both neighbours of any id are found in one step, however long the piece is (the
-//! boundary tags of Knuth, The Art of Computer Programming, vol. 1, 2.5). A slot before each piece keeps pieces apart.
+//! boundary tags of Knuth, The Art of Computer Programming, vol. 1, 2.5). A slot before each piece keeps pieces apart. The
+//! piece's weight stands beside each id, so that one occurrence costs one look at memory.
 
 use crate::count::Counts;
 use crate::error::{Error, Result};
@@ -32,15 +35,27 @@ use std::collections::BinaryHeap;
 /// use tinygpt::{Counts, Job, learn};
 /// let mut counts = Counts::new();
 /// counts.add(b"abab", 3)?;
-/// let merges = learn(&counts, 2, &mut Job::new(Some(1), &mut |_| true)?)?;
+/// let merges = learn(counts, 2, &mut Job::new(Some(1), &mut |_| true)?)?;
 /// assert_eq!(merges, [(97, 98), (256, 256)]);
 /// # Ok::<(), tinygpt::Error>(())
 /// ```
-pub fn learn(counts: &Counts, n_merges: usize, job: &mut Job) -> Result<Vec<(u32, u32)>> {
-    let mut learner = Learner::new(counts)?;
+// By value: the table of counts is given back before the pairs need room.
+#[allow(clippy::needless_pass_by_value)]
+pub fn learn(counts: Counts, n_merges: usize, job: &mut Job) -> Result<Vec<(u32, u32)>> {
+    let weights = Weights::new(&counts);
+    let threshold = weights.threshold(n_merges);
+    // Half as wide ids and weights are half as much memory to go through.
+    if n_merges + 256 < usize::from(u16::DEAD) && weights.distinct.len() <= 1 << 16 {
+        run(Learner::<u16>::new(counts, weights, threshold)?, n_merges, job)
+    } else {
+        run(Learner::<u32>::new(counts, weights, threshold)?, n_merges, job)
+    }
+}
+
+fn run<W: Width>(mut learner: Learner<W>, n_merges: usize, job: &mut Job) -> Result<Vec<(u32, u32)>> {
     let mut merges = Vec::with_capacity(n_merges.min(1 << 20));
     while merges.len() < n_merges {
-        let Some(pair) = learner.most_frequent() else { break };
+        let Some(pair) = learner.most_frequent()? else { break };
         merges.push(pair);
         learner.merge(pair)?;
         if merges.len() % 64 == 0 {
@@ -50,10 +65,71 @@ pub fn learn(counts: &Counts, n_merges: usize, job: &mut Job) -> Result<Vec<(u32
     Ok(merges)
 }
 
-/// Marks a slot between two pieces.
-const EDGE: u32 = u32::MAX;
-/// Marks a slot inside an id.
-const DEAD: u32 = u32::MAX - 1;
+/// How wide ids and numbers of weights are.
+trait Width: Copy + Eq {
+    /// Marks a slot between two pieces.
+    const EDGE: Self;
+    /// Marks a slot inside an id.
+    const DEAD: Self;
+    /// The number, which fits.
+    fn new(number: u32) -> Self;
+    fn get(self) -> u32;
+}
+
+impl Width for u16 {
+    const EDGE: u16 = u16::MAX;
+    const DEAD: u16 = u16::MAX - 1;
+    fn new(number: u32) -> u16 {
+        number as u16
+    }
+    fn get(self) -> u32 {
+        self.into()
+    }
+}
+
+impl Width for u32 {
+    const EDGE: u32 = u32::MAX;
+    const DEAD: u32 = u32::MAX - 1;
+    fn new(number: u32) -> u32 {
+        number
+    }
+    fn get(self) -> u32 {
+        self
+    }
+}
+
+/// How often pieces occur, each number once; pieces refer to them by place.
+struct Weights {
+    /// Descending.
+    distinct: Vec<u64>,
+    /// How many pieces have each.
+    pieces: Vec<usize>,
+}
+
+impl Weights {
+    fn new(counts: &Counts) -> Weights {
+        let mut all = Vec::with_capacity(counts.len());
+        counts.for_each(|piece, n| {
+            if piece.len() > 1 {
+                all.push(n);
+            }
+        });
+        all.sort_unstable_by_key(|n| Reverse(*n));
+        let runs: Vec<(u64, usize)> = all.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
+        let (distinct, pieces) = runs.into_iter().unzip();
+        Weights { distinct, pieces }
+    }
+
+    /// A guess at what the last merge's pair will count, on the low side: about as much as the piece of that rank.
+    fn threshold(&self, n_merges: usize) -> u64 {
+        let mut seen = 0;
+        let found = self.distinct.iter().zip(&self.pieces).find(|(_, n)| {
+            seen += **n;
+            seen >= n_merges
+        });
+        found.map_or(1, |(weight, _)| (weight / 2).max(1))
+    }
+}
 
 /// What is known of a pair of ids.
 struct Pair {
@@ -67,120 +143,150 @@ fn key(left: u32, right: u32) -> u64 {
     u64::from(left) << 32 | u64::from(right)
 }
 
-/// Changes of counts with the neighbours of the merged pair, by neighbour: only what was touched is ever looked at.
+/// What one merge takes from the pairs with each neighbour, and gives to the neighbour's pair with the new id: only what
+/// was touched is ever looked at.
 #[derive(Default)]
 struct Neighbours {
-    count: Vec<u64>,
-    places: Vec<usize>,
+    /// By id: sum of weights, and number of occurrences; after `Learner::record`, where the next place is written.
+    sums: Vec<(u64, usize)>,
     touched: Vec<u32>,
+    /// Each occurrence: the neighbour and the first slot of the new id.
+    occurrences: Vec<(u32, u32)>,
 }
 
 impl Neighbours {
-    fn add(&mut self, id: u32, weight: u64) {
-        let i = id as usize;
-        if self.places[i] == 0 {
+    fn add(&mut self, id: u32, at: usize, weight: u64) {
+        let (sum, n) = &mut self.sums[id as usize];
+        if *n == 0 {
             self.touched.push(id);
         }
-        self.count[i] += weight;
-        self.places[i] += 1;
+        *sum += weight;
+        *n += 1;
+        self.occurrences.push((id, at as u32));
     }
 
     fn clear(&mut self) {
         for id in self.touched.drain(..) {
-            self.count[id as usize] = 0;
-            self.places[id as usize] = 0;
+            self.sums[id as usize] = (0, 0);
         }
+        self.occurrences.clear();
     }
 }
 
-struct Learner {
+/// In the place of a place: the pair is not recorded.
+const UNRECORDED: usize = usize::MAX;
+
+/// An id and the number of its piece's weight.
+#[derive(Clone, Copy)]
+struct Slot<W> {
+    id: W,
+    weight: W,
+}
+
+struct Learner<W> {
     /// Ids at the first and last slot that each covers; see the head of this file.
-    slots: Vec<u32>,
-    /// For each slot, which piece it belongs to.
-    piece_of: Vec<u32>,
+    slots: Vec<Slot<W>>,
     weights: Vec<u64>,
     /// Bytes of each id.
     lengths: Vec<u32>,
     /// First slots of occurrences, each pair's in one ascending slice.
     places: Vec<u32>,
+    /// Every pair that counts as much as `threshold`, and some that did.
     pairs: FxHashMap<u64, Pair>,
+    threshold: u64,
     heap: BinaryHeap<(u64, Reverse<u64>)>,
-    lost_left: Neighbours,
-    lost_right: Neighbours,
-    born_right: Neighbours,
-    merged: Vec<u32>,
+    before: Neighbours,
+    after: Neighbours,
 }
 
-impl Learner {
-    fn new(counts: &Counts) -> Result<Self> {
+impl<W: Width> Learner<W> {
+    #[allow(clippy::needless_pass_by_value)] // freed as early as can be
+    fn new(counts: Counts, weights: Weights, threshold: u64) -> Result<Self> {
+        let mut n_slots = 1;
         // Longer pieces only: one byte holds no pair. The order of pieces does not matter to the result.
-        let pieces: Vec<(&[u8], u64)> = counts.iter().filter(|(piece, n)| piece.len() > 1 && *n > 0).collect();
-        let n_slots = pieces.iter().map(|(piece, _)| piece.len() + 1).sum::<usize>() + 1;
-        if n_slots >= DEAD as usize {
+        counts.for_each(|piece, _| n_slots += if piece.len() > 1 { piece.len() + 1 } else { 0 });
+        if n_slots >= u32::DEAD as usize {
             let message = format!("the distinct pieces are {n_slots} bytes together, more than 4 GiB; train on a sample of the text");
             return Err(Error::Invalid(message));
         }
+        let edge = Slot { id: W::EDGE, weight: W::new(0) };
         let mut slots = Vec::with_capacity(n_slots);
-        let mut piece_of = Vec::with_capacity(n_slots);
-        for (i, (piece, _)) in (0u32..).zip(&pieces) {
-            slots.push(EDGE);
-            slots.extend(piece.iter().map(|byte| u32::from(*byte)));
-            piece_of.resize(slots.len(), i);
-        }
-        slots.push(EDGE);
-        piece_of.push(EDGE);
+        counts.for_each(|piece, n| {
+            if piece.len() > 1 {
+                let weight = weights.distinct.partition_point(|known| *known > n);
+                slots.push(edge);
+                slots.extend(piece.iter().map(|byte| Slot { id: W::new(u32::from(*byte)), weight: W::new(weight as u32) }));
+            }
+        });
+        slots.push(edge);
+        drop(counts);
         let mut learner = Learner {
             slots,
-            piece_of,
-            weights: pieces.iter().map(|(_, n)| *n).collect(),
+            weights: weights.distinct,
             lengths: vec![1; 256],
             places: Vec::new(),
             pairs: FxHashMap::default(),
+            threshold,
             heap: BinaryHeap::new(),
-            lost_left: Neighbours::default(),
-            lost_right: Neighbours::default(),
-            born_right: Neighbours::default(),
-            merged: Vec::new(),
+            before: Neighbours::default(),
+            after: Neighbours::default(),
         };
         learner.find_byte_pairs()?;
         Ok(learner)
     }
 
+    fn weight(&self, at: usize) -> u64 {
+        self.weights[self.slots[at].weight.get() as usize]
+    }
+
     /// Counts the pairs of bytes, then writes their places down: two passes, so that each slice has its exact length.
     fn find_byte_pairs(&mut self) -> Result<()> {
-        let mut count = vec![0u64; 1 << 16];
-        let mut next = vec![0usize; (1 << 16) + 1];
-        for (pair, slot) in byte_pairs(&self.slots) {
-            let weight = self.weights[self.piece_of[slot as usize] as usize];
-            count[pair] = count[pair].checked_add(weight).ok_or_else(too_many)?;
-            next[pair + 1] += 1;
+        let mut sums = vec![(0u64, 0usize); 1 << 16];
+        for (pair, slot, _) in byte_pairs(&self.slots) {
+            let (sum, n) = &mut sums[pair];
+            *sum = sum.checked_add(self.weights[slot.weight.get() as usize]).ok_or_else(too_many)?;
+            *n += 1;
         }
-        for pair in 0..1 << 16 {
-            next[pair + 1] += next[pair];
-        }
-        self.places = vec![0; next[1 << 16]];
-        let starts = next.clone();
-        for (pair, slot) in byte_pairs(&self.slots) {
-            self.places[next[pair]] = slot;
-            next[pair] += 1;
-        }
-        for pair in (0..1 << 16).filter(|pair| count[*pair] > 0) {
+        let mut start = 0;
+        for (pair, (count, n)) in sums.iter_mut().enumerate() {
+            let places = start..start + *n;
+            if *count < self.threshold {
+                *n = UNRECORDED;
+                continue;
+            }
+            start = places.end;
+            *n = places.start;
             let key = key(pair as u32 >> 8, pair as u32 & 255);
-            self.pairs.insert(key, Pair { count: count[pair], places: starts[pair]..starts[pair + 1] });
-            self.heap.push((count[pair], Reverse(key)));
+            self.pairs.insert(key, Pair { count: *count, places });
+            self.heap.push((*count, Reverse(key)));
+        }
+        self.places = vec![0; start];
+        for (pair, _, at) in byte_pairs(&self.slots) {
+            let next = &mut sums[pair].1;
+            if *next != UNRECORDED {
+                self.places[*next] = at;
+                *next += 1;
+            }
         }
         Ok(())
     }
 
     /// The pair to merge next; none when no piece has two ids left.
-    fn most_frequent(&mut self) -> Option<(u32, u32)> {
+    fn most_frequent(&mut self) -> Result<Option<(u32, u32)>> {
         loop {
-            let (count, Reverse(key)) = self.heap.pop()?;
+            let Some((count, Reverse(key))) = self.heap.pop() else {
+                if self.threshold == 1 {
+                    return Ok(None);
+                }
+                self.threshold = (self.threshold / 16).max(1);
+                self.find_pairs()?;
+                continue;
+            };
             let live = self.pairs.get(&key).map_or(0, |pair| pair.count);
             if live == count {
-                return Some(((key >> 32) as u32, key as u32));
+                return Ok(Some(((key >> 32) as u32, key as u32)));
             }
-            if live > 0 {
+            if live >= self.threshold {
                 self.heap.push((live, Reverse(key)));
             } else {
                 self.pairs.remove(&key);
@@ -188,110 +294,170 @@ impl Learner {
         }
     }
 
-    /// Replaces the pair everywhere by a new id.
-    fn merge(&mut self, (left, right): (u32, u32)) -> Result<()> {
-        let new = u32::try_from(self.lengths.len()).map_err(|_| too_many())?;
-        self.lengths.push(self.lengths[left as usize] + self.lengths[right as usize]);
-        for neighbours in [&mut self.lost_left, &mut self.lost_right, &mut self.born_right] {
-            neighbours.count.resize(self.lengths.len(), 0);
-            neighbours.places.resize(self.lengths.len(), 0);
+    /// Counts all pairs anew, for a lower threshold.
+    fn find_pairs(&mut self) -> Result<()> {
+        let mut sums = FxHashMap::<u64, (u64, usize)>::default();
+        let mut each = |pair: u64, weight: u64| {
+            let (sum, n) = sums.entry(pair).or_default();
+            *sum = sum.checked_add(weight).ok_or_else(too_many)?;
+            *n += 1;
+            Ok(())
+        };
+        self.for_each_pair(|pair, at| each(pair, self.weight(at)))?;
+        sums.retain(|_, (sum, _)| *sum >= self.threshold);
+        self.pairs.clear();
+        let mut start = 0;
+        for (key, (count, n)) in &mut sums {
+            let places = start..start + *n;
+            start = places.end;
+            *n = places.start;
+            self.pairs.insert(*key, Pair { count: *count, places });
+            self.heap.push((*count, Reverse(*key)));
         }
-        let places = self.pairs.remove(&key(left, right)).map_or(0..0, |pair| pair.places);
-        self.replace(places, left, right, new);
-        self.forget(left, right);
-        self.record(new);
-        for neighbours in [&mut self.lost_left, &mut self.lost_right, &mut self.born_right] {
-            neighbours.clear();
+        let mut places = vec![0; start];
+        self.for_each_pair(|pair, at| {
+            if let Some((_, next)) = sums.get_mut(&pair) {
+                places[*next] = at as u32;
+                *next += 1;
+            }
+            Ok(())
+        })?;
+        self.places = places;
+        Ok(())
+    }
+
+    /// Calls `each` with every pair and its first slot, in order.
+    fn for_each_pair(&self, mut each: impl FnMut(u64, usize) -> Result<()>) -> Result<()> {
+        let mut at = 0;
+        while at + 1 < self.slots.len() {
+            let id = self.slots[at].id;
+            if id == W::EDGE {
+                at += 1;
+                continue;
+            }
+            let next = at + self.lengths[id.get() as usize] as usize;
+            if self.slots[next].id != W::EDGE {
+                each(key(id.get(), self.slots[next].id.get()), at)?;
+            }
+            at = next;
         }
         Ok(())
     }
 
-    /// Writes `new` over every occurrence that is still there, noting which neighbours the pair's ids lost.
-    fn replace(&mut self, places: std::ops::Range<usize>, left: u32, right: u32, new: u32) {
+    /// Replaces the pair everywhere by a new id.
+    fn merge(&mut self, (left, right): (u32, u32)) -> Result<()> {
+        let new = u32::try_from(self.lengths.len()).map_err(|_| too_many())?;
+        self.lengths.push(self.lengths[left as usize] + self.lengths[right as usize]);
+        self.before.sums.resize(self.lengths.len(), (0, 0));
+        self.after.sums.resize(self.lengths.len(), (0, 0));
+        let places = self.pairs.remove(&key(left, right)).map_or(0..0, |pair| pair.places);
+        let chained = self.replace(places, left, right, new);
+        self.forget(left, right);
+        self.record(left, new, chained);
+        self.before.clear();
+        self.after.clear();
+        Ok(())
+    }
+
+    /// Writes `new` over every occurrence that is still there, noting which neighbours it has. Where it follows itself, the
+    /// weights and the number of those places are returned.
+    fn replace(&mut self, places: std::ops::Range<usize>, left: u32, right: u32, new: u32) -> (u64, usize) {
         let (left_bytes, right_bytes) = (self.lengths[left as usize] as usize, self.lengths[right as usize] as usize);
-        self.merged.clear();
-        for i in places {
-            let at = self.places[i] as usize;
+        let (left, right, new_id) = (W::new(left), W::new(right), W::new(new));
+        let (mut chained, mut n_chained) = (0, 0);
+        for place in &self.places[places] {
+            let at = *place as usize;
             let middle = at + left_bytes;
+            let slot = self.slots[at];
             // Edges between ids only ever vanish. So a slot that once was the first of `left` is either that still, or
             // dead, or an end of a longer id: it never is the last slot of another `left`.
-            if self.slots[at] != left || self.slots[middle] != right {
+            if slot.id != left || self.slots[middle].id != right {
                 continue;
             }
             let end = middle + right_bytes;
-            let weight = self.weights[self.piece_of[at] as usize];
-            let (before, after) = (self.slots[at - 1], self.slots[end]);
-            // A neighbour that is the new id is the pair's own last occurrence: `right` lost that one as it merged.
-            if before != EDGE && before != new {
-                self.lost_left.add(before, weight);
+            let weight = self.weights[slot.weight.get() as usize];
+            let (before, after) = (self.slots[at - 1].id, self.slots[end].id);
+            if before == new_id {
+                // The pair's own last occurrence, which took this one's `left` for its neighbour: it is the new id now.
+                chained += weight;
+                n_chained += 1;
+                if let Some(last) = self.after.occurrences.last_mut() {
+                    last.0 = new;
+                }
+            } else if before != W::EDGE {
+                self.before.add(before.get(), at, weight);
             }
-            if after != EDGE {
-                self.lost_right.add(after, weight);
+            if after != W::EDGE {
+                self.after.add(after.get(), at, weight);
             }
-            self.slots[middle - 1] = DEAD;
-            self.slots[middle] = DEAD;
-            self.slots[at] = new;
-            self.slots[end - 1] = new;
-            self.merged.push(at as u32);
+            self.slots[middle - 1].id = W::DEAD;
+            self.slots[middle].id = W::DEAD;
+            self.slots[at].id = new_id;
+            self.slots[end - 1].id = new_id;
         }
+        (chained, n_chained)
     }
 
     /// Takes the lost occurrences off the counts of (neighbour, left) and (right, neighbour).
     fn forget(&mut self, left: u32, right: u32) {
-        for &id in &self.lost_left.touched {
+        for &id in &self.before.touched {
             if let Some(pair) = self.pairs.get_mut(&key(id, left)) {
-                pair.count -= self.lost_left.count[id as usize];
+                pair.count -= self.before.sums[id as usize].0;
             }
         }
-        for &id in &self.lost_right.touched {
+        for &id in &self.after.touched {
             if let Some(pair) = self.pairs.get_mut(&key(right, id)) {
-                pair.count -= self.lost_right.count[id as usize];
+                pair.count -= self.after.sums[id as usize].0;
             }
         }
     }
 
     /// Gives every pair with the new id its count and its places.
-    fn record(&mut self, new: u32) {
-        let length = self.lengths[new as usize] as usize;
-        for &at in &self.merged {
-            let at = at as usize;
-            let after = self.slots[at + length];
-            if after != EDGE {
-                self.born_right.add(after, self.weights[self.piece_of[at] as usize]);
+    fn record(&mut self, left: u32, new: u32, (chained, n_chained): (u64, usize)) {
+        if n_chained > 0 {
+            // What followed itself lost `left` as its neighbour, but gained the new id.
+            let (sum, n) = &mut self.after.sums[left as usize];
+            (*sum, *n) = (*sum - chained, *n - n_chained);
+            self.after.sums[new as usize] = (chained, n_chained);
+            self.after.touched.push(new);
+        }
+        let mut next = self.places.len();
+        for (neighbours, is_left) in [(&mut self.before, true), (&mut self.after, false)] {
+            for &id in &neighbours.touched {
+                let (count, n) = &mut neighbours.sums[id as usize];
+                if *count < self.threshold || *n == 0 {
+                    *n = UNRECORDED;
+                    continue;
+                }
+                let key = if is_left { key(id, new) } else { key(new, id) };
+                self.pairs.insert(key, Pair { count: *count, places: next..next + *n });
+                self.heap.push((*count, Reverse(key)));
+                (*n, next) = (next, next + *n);
             }
         }
-        let mut reserve = |neighbours: &mut Neighbours, key_of: &dyn Fn(u32) -> u64| {
-            for &id in &neighbours.touched {
-                let (count, n) = (neighbours.count[id as usize], neighbours.places[id as usize]);
-                let start = self.places.len();
-                self.places.resize(start + n, 0);
-                self.pairs.insert(key_of(id), Pair { count, places: start..start + n });
-                self.heap.push((count, Reverse(key_of(id))));
-                neighbours.places[id as usize] = start; // from here on: where its next place is written
+        self.places.resize(next, 0);
+        for &(id, at) in &self.before.occurrences {
+            let next = &mut self.before.sums[id as usize].1;
+            if *next != UNRECORDED {
+                self.places[*next] = at - self.lengths[id as usize];
+                *next += 1;
             }
-        };
-        reserve(&mut self.lost_left, &|id| key(id, new));
-        reserve(&mut self.born_right, &|id| key(new, id));
-        for &at in &self.merged {
-            let (before, after) = (self.slots[at as usize - 1], self.slots[at as usize + length]);
-            if before != EDGE && before != new {
-                let place = &mut self.lost_left.places[before as usize];
-                self.places[*place] = at - self.lengths[before as usize];
-                *place += 1;
-            }
-            if after != EDGE {
-                let place = &mut self.born_right.places[after as usize];
-                self.places[*place] = at;
-                *place += 1;
+        }
+        for &(id, at) in &self.after.occurrences {
+            let next = &mut self.after.sums[id as usize].1;
+            if *next != UNRECORDED {
+                self.places[*next] = at;
+                *next += 1;
             }
         }
     }
 }
 
-/// Pairs of adjacent bytes, as one number each, and the slot of the first.
-fn byte_pairs(slots: &[u32]) -> impl Iterator<Item = (usize, u32)> {
-    let pairs = slots.windows(2).zip(0u32..).filter(|(pair, _)| pair[0] < 256 && pair[1] < 256);
-    pairs.map(|(pair, slot)| ((pair[0] << 8 | pair[1]) as usize, slot))
+/// Pairs of adjacent bytes, as one number each, and the first one's slot.
+fn byte_pairs<W: Width>(slots: &[Slot<W>]) -> impl Iterator<Item = (usize, Slot<W>, u32)> {
+    let is_byte = |slot: &Slot<W>| slot.id.get() < 256;
+    let pairs = slots.windows(2).zip(0u32..).filter(move |(pair, _)| is_byte(&pair[0]) && is_byte(&pair[1]));
+    pairs.map(|(pair, at)| ((pair[0].id.get() << 8 | pair[1].id.get()) as usize, pair[0], at))
 }
 
 fn too_many() -> Error {
@@ -308,7 +474,7 @@ mod tests {
         for (piece, n) in counts {
             all.add(piece, *n).unwrap();
         }
-        learn(&all, n_merges, &mut Job::new(Some(1), &mut |_| true).unwrap()).unwrap()
+        learn(all, n_merges, &mut Job::new(Some(1), &mut |_| true).unwrap()).unwrap()
     }
 
     /// The rule, word for word: count all pairs anew at every step.
@@ -348,6 +514,22 @@ mod tests {
         }
 
         #[test]
+        fn neither_the_threshold_nor_the_width_matters(
+            pieces in prop::collection::btree_map(prop::collection::vec(prop::sample::select(vec![b'a', b'b', b'c']), 1..24), 1u64..500, 0..12),
+            threshold in prop::sample::select(vec![1u64, 2, 17, 100, 10_000]),
+        ) {
+            let mut counts = Counts::new();
+            pieces.iter().for_each(|(piece, n)| counts.add(piece, *n).unwrap());
+            let mut proceed = |_| true;
+            let mut job = Job::new(Some(1), &mut proceed).unwrap();
+            let narrow = Learner::<u16>::new(counts.clone(), Weights::new(&counts), threshold).unwrap();
+            let wide = Learner::<u32>::new(counts.clone(), Weights::new(&counts), threshold).unwrap();
+            let expected = learn_slowly(&pieces.iter().map(|(piece, n)| (&piece[..], *n)).collect::<Vec<_>>(), 40);
+            prop_assert_eq!(&run(narrow, 40, &mut job).unwrap(), &expected);
+            prop_assert_eq!(run(wide, 40, &mut job).unwrap(), expected);
+        }
+
+        #[test]
         fn one_letter_in_a_row_is_learnt_as_by_the_plain_loop(lengths in prop::collection::vec(1usize..70, 1..4)) {
             let pieces: Vec<Vec<u8>> = lengths.iter().map(|n| vec![b'a'; *n]).collect();
             let mut counts: Vec<(&[u8], u64)> = pieces.iter().map(|piece| (&piece[..], 1)).collect();
@@ -377,7 +559,7 @@ mod tests {
     fn a_cancelled_job_ends_learning() {
         let mut counts = Counts::new();
         (0..5000u32).for_each(|i| counts.add(&i.to_le_bytes(), 1).unwrap());
-        let result = learn(&counts, 5000, &mut Job::new(Some(1), &mut |_| false).unwrap());
+        let result = learn(counts, 5000, &mut Job::new(Some(1), &mut |_| false).unwrap());
         assert!(matches!(result, Err(Error::Cancelled)));
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! let mut source = Texts::new(&texts, Pattern::Gpt2, None, 1 << 20);
 //! let (counts, _) = count_pieces(&mut source, &Pattern::Gpt2, &[], &Cleaning::none(), &mut job)?;
-//! let merges = learn(&counts, 10, &mut job)?;
+//! let merges = learn(counts, 10, &mut job)?;
 //! let vocab = Vocab::trained(Pattern::Gpt2, &merges, &["<|endoftext|>".into()])?;
 //! let encoder = Encoder::new(vocab);
 //!
@@ -32,6 +32,7 @@ mod count;
 mod encode;
 mod error;
 mod job;
+mod key;
 mod learn;
 mod pipeline;
 mod pretokenize;

@@ -5,7 +5,7 @@
 //! speeds of the three.
 
 use crate::clean::clean;
-use crate::count::Counts;
+use crate::count::{CommonCounts, Counts, Tally};
 use crate::encode::{Cache, Encoder};
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -102,18 +102,19 @@ impl Cleaning {
 const BLOCKS_PER_THREAD: usize = 3;
 
 /// Runs `work` over every block on the job's threads, each with a state of its own, and `consume` on this thread over
-/// the results in order. Returns the states.
-fn run<S: Send, T: Send>(
+/// the results in order. Each thread ends with `finish`; what those return is returned.
+fn run<S, T: Send, R: Send>(
     source: &mut dyn Source,
     job: &mut Job,
     new_state: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, &Block) -> Result<T> + Sync,
+    finish: impl Fn(S) -> Result<R> + Sync,
     mut consume: impl FnMut(T) -> Result<()>,
-) -> Result<Vec<S>> {
+) -> Result<Vec<R>> {
     let threads = job.threads();
     let pool = job.pool()?;
     let stop = AtomicBool::new(false);
-    let states = Mutex::new(Vec::new());
+    let finished = Mutex::new(Vec::new());
     let (free_in, free_out) = mpsc::channel::<Block>();
     let (todo_in, todo_out) = mpsc::channel::<Result<(u64, Block)>>();
     let todo_out = Mutex::new(todo_out);
@@ -133,8 +134,9 @@ fn run<S: Send, T: Send>(
                 break;
             }
         }
-        if let Ok(mut states) = states.lock() {
-            states.push(state);
+        let result = finish(state);
+        if let Ok(mut finished) = finished.lock() {
+            finished.push(result);
         }
     };
     let result = std::thread::scope(|threads_of_call| {
@@ -156,7 +158,7 @@ fn run<S: Send, T: Send>(
         })
     });
     result?;
-    Ok(states.into_inner().unwrap_or_default())
+    finished.into_inner().unwrap_or_default().into_iter().collect()
 }
 
 /// The reader: fills blocks that have come back until the source or the wish for more ends.
@@ -237,18 +239,16 @@ pub fn count_pieces(
         return Err(Error::Invalid(format!("the special token {name:?} holds white space, which no special token may")));
     }
     let finder = special_finder(specials)?;
-    let work = |(counts, report): &mut (Counts, Report), block: &Block| {
-        report.add(cleaning.for_each_part(block, |text, _| counts.add_text(text, pattern, finder.as_ref()))?);
+    let common = CommonCounts::new();
+    let work = |(tally, report): &mut (Tally, Report), block: &Block| {
+        report.add(cleaning.for_each_part(block, |text, _| tally.add_text(text, pattern, finder.as_ref()))?);
         Ok(())
     };
-    let states = run(source, job, Default::default, work, Ok)?;
-    let (mut counts, mut report) = (Counts::new(), Report::default());
-    for (part, part_report) in states {
-        counts.merge(part)?;
-        report.add(part_report);
-        job.tick()?;
-    }
-    Ok((counts, report))
+    let finish = |(mut tally, report): (Tally, Report)| tally.flush().map(|()| report);
+    let reports = run(source, job, || (Tally::new(&common), Report::default()), work, finish, Ok)?;
+    let mut report = Report::default();
+    reports.into_iter().for_each(|part| report.add(part));
+    Ok((common.into_counts(), report))
 }
 
 /// Encodes a corpus to shards, each document ended by the end-of-text id.
@@ -276,15 +276,22 @@ pub fn encode_to_shards(
         Ok((tokens, parts, report))
     };
     let mut report = Report::default();
-    run(source, job, Default::default, work, |(tokens, parts, part_report): (Vec<u8>, Vec<EncodedPart>, Report)| {
-        report.add(part_report);
-        let mut from = 0;
-        for part in parts {
-            shards.write(&tokens[from..part.end], &part)?;
-            from = part.end;
-        }
-        Ok(())
-    })?;
+    run(
+        source,
+        job,
+        Default::default,
+        work,
+        |_| Ok(()),
+        |(tokens, parts, part_report): (Vec<u8>, Vec<EncodedPart>, Report)| {
+            report.add(part_report);
+            let mut from = 0;
+            for part in parts {
+                shards.write(&tokens[from..part.end], &part)?;
+                from = part.end;
+            }
+            Ok(())
+        },
+    )?;
     Ok(report)
 }
 
@@ -388,7 +395,7 @@ mod tests {
         let mut proceed = |_| true;
         let mut job = Job::new(Some(2), &mut proceed).unwrap();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            run(&mut source, &mut job, || (), |(), _| -> Result<()> { panic!("on purpose") }, Ok)
+            run(&mut source, &mut job, || (), |(), _| -> Result<()> { panic!("on purpose") }, Ok, Ok)
         }));
         assert!(panicked.is_err());
     }

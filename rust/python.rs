@@ -302,10 +302,10 @@ impl Counts {
 
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
-        for (piece, n) in self.0.iter() {
-            dict.set_item(PyBytes::new(py, piece), n)?;
-        }
-        Ok(dict)
+        let mut result = Ok(());
+        self.0
+            .for_each(|piece, n| result = std::mem::replace(&mut result, Ok(())).and_then(|()| dict.set_item(PyBytes::new(py, piece), n)));
+        result.map(|()| dict)
     }
 
     fn __len__(&self) -> usize {
@@ -344,16 +344,18 @@ impl Bpe {
 #[pymethods]
 impl Bpe {
     #[staticmethod]
-    #[pyo3(signature = (counts, *, n_merges, pattern, special_tokens, progress=None))]
+    #[pyo3(signature = (counts, *, n_merges, pattern, special_tokens, consume=false, progress=None))]
     fn learn(
         py: Python<'_>,
-        counts: PyRef<'_, Counts>,
+        mut counts: PyRefMut<'_, Counts>,
         n_merges: usize,
         pattern: &str,
         special_tokens: Vec<String>,
+        consume: bool,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bpe> {
-        let (counts, pattern) = (&counts.0, pattern_of(pattern)?);
+        let pattern = pattern_of(pattern)?;
+        let counts = if consume { std::mem::take(&mut counts.0) } else { counts.0.clone() };
         let vocab = call_with_job(py, Some(1), progress, |job| Vocab::trained(pattern, &learn(counts, n_merges, job)?, &special_tokens))?;
         Ok(Bpe(Encoder::new(vocab)))
     }

@@ -89,6 +89,7 @@ class Bpe:
         n_merges: int,
         pattern: str,
         special_tokens: list[str],
+        consume: bool = False,
         progress: Callable[[int], object] | None = None,
     ) -> Bpe: ...
     @staticmethod

@@ -25,6 +25,6 @@ impl Custom {
     }
 
     pub(super) fn piece_end(&self, text: &str, start: usize) -> usize {
-        super::gpt2::piece_end(text, start)
+        super::class_at(&super::CLASSES[..], text, start).1 + start
     }
 }

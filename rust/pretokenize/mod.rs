@@ -85,7 +85,7 @@ impl Pattern {
     /// The pieces of `text`, in order; together they are the text.
     #[must_use]
     pub fn pieces<'a>(&'a self, text: &'a str) -> Pieces<'a> {
-        Pieces { text, at: 0, pattern: self }
+        Pieces { scanner: Scanner::new(self, text), bounds: Bounds::new(), next: 0 }
     }
 
     /// The bytes before which text may be cut where they follow a character that is no white space: no piece of this
@@ -132,34 +132,131 @@ impl Pattern {
 /// Iterator over the pieces of a text.
 #[derive(Clone, Debug)]
 pub struct Pieces<'a> {
-    text: &'a str,
-    at: usize,
-    pattern: &'a Pattern,
+    scanner: Scanner<'a>,
+    bounds: Bounds,
+    next: usize,
 }
 
 impl<'a> Iterator for Pieces<'a> {
     type Item = &'a [u8];
 
-    #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        let bytes = self.text.as_bytes();
-        if self.at >= bytes.len() {
-            return None;
+        if self.next + 1 >= self.bounds.as_slice().len() {
+            if !self.scanner.fill(&mut self.bounds) {
+                return None;
+            }
+            self.next = 0;
         }
-        let end = match self.pattern {
-            Pattern::Gpt2 => gpt2::piece_end(self.text, self.at),
-            Pattern::Cl100k => cl100k::piece_end(self.text, self.at, cl100k::Variant { digits: 3, trailing: false }),
-            Pattern::Cl100kTrailing => cl100k::piece_end(self.text, self.at, cl100k::Variant { digits: 3, trailing: true }),
-            Pattern::Qwen2 => cl100k::piece_end(self.text, self.at, cl100k::Variant { digits: 1, trailing: false }),
-            Pattern::O200k => o200k::piece_end(self.text, self.at),
-            Pattern::Char => self.at + class_at(&CLASSES[..], self.text, self.at).1,
-            Pattern::Byte => self.at + 1,
-            Pattern::Custom(custom) => custom.piece_end(self.text, self.at),
-        };
-        let piece = &bytes[self.at..end];
-        self.at = end;
-        Some(piece)
+        let bounds = self.bounds.as_slice();
+        self.next += 1;
+        Some(&self.scanner.text.as_bytes()[bounds[self.next - 1]..bounds[self.next]])
     }
+}
+
+/// The bounds of some hundred pieces in a row: where the first starts, then where each ends. Pieces are found and worked
+/// on in batches, so that one step's memory is fetched while another computes.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    /// Of fixed length, so that a block's bounds are written without a look at the capacity.
+    places: Box<[usize; Self::ROOM]>,
+    len: usize,
+}
+
+impl Bounds {
+    /// Pieces in a batch, and a block's more.
+    const ROOM: usize = 512 + 64;
+
+    pub(crate) fn new() -> Self {
+        Bounds { places: Box::new([0; Self::ROOM]), len: 0 }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[usize] {
+        &self.places[..self.len]
+    }
+
+    fn restart(&mut self, start: usize) {
+        self.places[0] = start;
+        self.len = 1;
+    }
+
+    fn last(&self) -> usize {
+        self.places[self.len - 1]
+    }
+
+    fn has_room(&self) -> bool {
+        self.len <= Self::ROOM - 64
+    }
+
+    #[inline]
+    fn push(&mut self, end: usize) {
+        self.places[self.len] = end;
+        self.len += 1;
+    }
+
+    /// Adds `base` and the place of each bit.
+    #[inline]
+    fn push_all(&mut self, base: usize, mut bits: u64) {
+        // There is room for 64 more; eight at a time need no branch for each.
+        let n = bits.count_ones() as usize;
+        let mut at = self.len;
+        while bits != 0 {
+            for place in self.places[at..].iter_mut().take(8) {
+                *place = base + bits.trailing_zeros() as usize;
+                bits &= bits.wrapping_sub(1);
+            }
+            at += 8;
+        }
+        self.len += n;
+    }
+}
+
+/// Finds the pieces of a text, a batch at a time.
+#[derive(Clone, Debug)]
+pub(crate) struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+    pattern: &'a Pattern,
+    gpt2: gpt2::State,
+}
+
+impl<'a> Scanner<'a> {
+    pub(crate) fn new(pattern: &'a Pattern, text: &'a str) -> Self {
+        Scanner { text, at: 0, pattern, gpt2: gpt2::State::default() }
+    }
+
+    /// The bounds of the next pieces, at least one; false at the end of the text.
+    pub(crate) fn fill(&mut self, bounds: &mut Bounds) -> bool {
+        if self.at >= self.text.len() {
+            return false;
+        }
+        bounds.restart(self.at);
+        let text = self.text;
+        match self.pattern {
+            Pattern::Gpt2 => gpt2::scan(text, &mut self.gpt2, bounds),
+            Pattern::Cl100k => self.each(bounds, |at| cl100k::piece_end(text, at, cl100k::Variant { digits: 3, trailing: false })),
+            Pattern::Cl100kTrailing => self.each(bounds, |at| cl100k::piece_end(text, at, cl100k::Variant { digits: 3, trailing: true })),
+            Pattern::Qwen2 => self.each(bounds, |at| cl100k::piece_end(text, at, cl100k::Variant { digits: 1, trailing: false })),
+            Pattern::O200k => self.each(bounds, |at| o200k::piece_end(text, at)),
+            Pattern::Char => self.each(bounds, |at| at + class_at(&CLASSES[..], text, at).1),
+            Pattern::Byte => self.each(bounds, |at| at + 1),
+            Pattern::Custom(custom) => self.each(bounds, |at| custom.piece_end(text, at)),
+        }
+        self.at = bounds.last();
+        true
+    }
+
+    /// Adds the ends of pieces one by one, each found from the last.
+    #[inline]
+    fn each(&self, bounds: &mut Bounds, piece_end: impl Fn(usize) -> usize) {
+        while bounds.last() < self.text.len() && bounds.has_room() {
+            bounds.push(piece_end(bounds.last()));
+        }
+    }
+}
+
+/// Where a piece that starts at `start` and is too long ends: the last character boundary that it may reach.
+fn longest_end(text: &str, start: usize) -> usize {
+    text.floor_char_boundary(start + MAX_PIECE_BYTES)
 }
 
 /// What the patterns distinguish of a character, as flags.
