@@ -263,7 +263,7 @@ const TALLY_BYTES: usize = 4 << 20;
 
 impl<'a> Tally<'a> {
     pub(crate) fn new(common: &'a CommonCounts) -> Self {
-        Tally { table: Table::with_slots(1 << 12, 0), common, bounds: Bounds::new(), found: Vec::new() }
+        Tally { table: Table::with_slots(1 << 12, 0), common, bounds: Bounds::default(), found: Vec::new() }
     }
 
     /// Adds every piece of `text`, leaving out what `specials` finds.
@@ -278,7 +278,7 @@ impl<'a> Tally<'a> {
 
     fn add_pieces(&mut self, text: &str, pattern: &Pattern) -> Result<()> {
         let mut scanner = Scanner::new(pattern, text);
-        let mut bounds = std::mem::replace(&mut self.bounds, Bounds::new());
+        let mut bounds = std::mem::take(&mut self.bounds);
         while scanner.fill(&mut bounds) {
             self.add_batch(text.as_bytes(), bounds.as_slice())?;
         }

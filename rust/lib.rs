@@ -27,14 +27,19 @@
 //!
 //! Reading order: this page, `pipeline`, `learn`, `encode`, `pretokenize`, `sources`, `shard`.
 
+mod cache;
 mod clean;
 mod count;
+mod decode;
 mod encode;
 mod error;
 mod job;
 mod key;
 mod learn;
+mod merge;
+mod parallel;
 mod pipeline;
+mod prefetch;
 mod pretokenize;
 #[cfg(feature = "python")]
 mod python;
@@ -43,9 +48,10 @@ mod shardset;
 mod sources;
 mod vocab;
 
+pub use cache::Cache;
 pub use clean::{RULES, clean, rules};
 pub use count::Counts;
-pub use encode::{Cache, Encoder, Specials};
+pub use encode::{Encoder, Specials};
 pub use error::{Error, Result};
 pub use job::{Job, Progress};
 pub use learn::learn;

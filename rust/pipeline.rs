@@ -4,9 +4,10 @@
 //! blocks go round: a reader may only fill a block that has come back, so what is in flight is bounded whatever the
 //! speeds of the three.
 
+use crate::cache::Cache;
 use crate::clean::clean;
 use crate::count::{CommonCounts, Counts, Tally};
-use crate::encode::{Cache, Encoder};
+use crate::encode::Encoder;
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::pretokenize::Pattern;

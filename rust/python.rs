@@ -9,10 +9,11 @@
 use crate::clean::{RULES, rules};
 use crate::error::Error;
 use crate::sources::{Block, Documents, Sample, SampleSize, Source, TextFile, TextFiles, Texts, list_files};
-use crate::{Cache, Cleaning, Encoder, Job, Pattern, Report, ShardFacts, Shards, Vocab, count_pieces, encode_to_shards, hash_file, learn};
+use crate::{Cleaning, Encoder, Job, Pattern, Report, ShardFacts, Shards, Vocab, count_pieces, encode_to_shards, hash_file, learn};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -22,6 +23,8 @@ pyo3::create_exception!(tinygpt, FormatError, PyValueError, "A file is damaged, 
 
 /// Bytes that a thread is given at once.
 const BLOCK_BYTES: usize = 1 << 20;
+/// A shorter text is done before another Python thread could have used the time.
+const SHORT_TEXT: usize = 1 << 12;
 /// Time between two looks at what Python wants.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -320,13 +323,10 @@ struct Bpe(Encoder);
 impl Bpe {
     fn ids_of(&self, text: &Bound<'_, PyString>, allowed: &[String]) -> PyResult<Vec<u32>> {
         let (py, specials, text) = (text.py(), self.0.specials(allowed)?, text_of(text)?);
-        let work = || {
-            let mut ids = Vec::with_capacity(text.len() / 3);
-            self.0.encode_with(&specials, text, &mut Cache::default(), &mut ids);
-            ids
-        };
-        // A short text is done before another thread could have used the time.
-        if text.len() < 1 << 12 { Ok(work()) } else { call(py, || Ok(work())) }
+        if text.len() < SHORT_TEXT {
+            return Ok(self.0.encode_one(&specials, text, &mut Job::new(Some(1), &mut |_| true)?)?);
+        }
+        call_with_job(py, Some(1), None, |job| self.0.encode_one(&specials, text, job))
     }
 
     fn batch(
@@ -337,7 +337,7 @@ impl Bpe {
         threads: Option<i64>,
     ) -> PyResult<(Vec<u32>, Vec<u64>)> {
         let (specials, texts) = (self.0.specials(allowed)?, texts_of(texts)?);
-        call_with_job(py, threads, None, |job| Ok(job.pool()?.install(|| self.0.encode_batch(&specials, &texts))))
+        call_with_job(py, threads, None, |job| self.0.encode_batch(&specials, &texts, job))
     }
 }
 
@@ -380,8 +380,8 @@ impl Bpe {
         self.ids_of(text, &allowed_special)
     }
 
-    fn encode_bytes<'py>(&self, text: &Bound<'py, PyString>, allowed_special: Vec<String>) -> PyResult<Bound<'py, PyByteArray>> {
-        Ok(little_endian(text.py(), &self.ids_of(text, &allowed_special)?, u32::to_le_bytes))
+    fn encode_to_numpy<'py>(&self, text: &Bound<'py, PyString>, allowed_special: Vec<String>) -> PyResult<Bound<'py, PyArray1<u32>>> {
+        Ok(self.ids_of(text, &allowed_special)?.into_pyarray(text.py()))
     }
 
     fn encode_batch(
@@ -396,24 +396,24 @@ impl Bpe {
         Ok(starts.zip(&ends).map(|(start, end)| ids[start as usize..*end as usize].to_vec()).collect())
     }
 
-    fn encode_batch_bytes<'py>(
+    fn encode_batch_to_numpy<'py>(
         &self,
         py: Python<'py>,
         texts: Vec<Bound<'py, PyString>>,
         allowed_special: Vec<String>,
         threads: Option<i64>,
-    ) -> PyResult<(Bound<'py, PyByteArray>, Bound<'py, PyByteArray>)> {
+    ) -> PyResult<(Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<u64>>)> {
         let (ids, ends) = self.batch(py, &texts, &allowed_special, threads)?;
-        Ok((little_endian(py, &ids, u32::to_le_bytes), little_endian(py, &ends, u64::to_le_bytes)))
+        Ok((ids.into_pyarray(py), ends.into_pyarray(py)))
     }
 
-    /// `ids` are little-endian uint32.
-    fn decode<'py>(&self, py: Python<'py>, ids: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = call(py, || {
-            let ids: Vec<u32> = ids.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]])).collect();
-            self.0.decode(&ids)
-        })?;
-        Ok(PyBytes::new(py, &bytes))
+    fn decode<'py>(&self, py: Python<'py>, ids: PyReadonlyArray1<'_, u32>) -> PyResult<Bound<'py, PyBytes>> {
+        let ids = ids.as_slice()?;
+        let length = call(py, || self.0.decoded_bytes(ids))?;
+        PyBytes::new_with(py, length, |bytes| {
+            py.detach(|| self.0.decode_into(ids, bytes));
+            Ok(())
+        })
     }
 
     fn token_bytes<'py>(&self, py: Python<'py>, id: u32) -> PyResult<Bound<'py, PyBytes>> {
@@ -450,11 +450,6 @@ impl Bpe {
     fn __len__(&self) -> usize {
         self.0.vocab().len()
     }
-}
-
-fn little_endian<'py, T: Copy, const N: usize>(py: Python<'py>, values: &[T], bytes_of: impl Fn(T) -> [u8; N]) -> Bound<'py, PyByteArray> {
-    let bytes: Vec<u8> = values.iter().flat_map(|value| bytes_of(*value)).collect();
-    PyByteArray::new(py, &bytes)
 }
 
 /// The shards of a folder, being written: add files or texts, then finish once.

@@ -24,8 +24,8 @@ def single(id: int) -> int:
     return int(id)
 
 
-def little_endian(ids: Ids) -> bytes:
-    """Ids as little-endian uint32.
+def as_uint32(ids: Ids) -> npt.NDArray[np.uint32]:
+    """Ids as one contiguous row of uint32, without a copy where they are that already.
 
     Raises:
         TypeError: One is no whole number; the message says which, and where.
@@ -35,7 +35,7 @@ def little_endian(ids: Ids) -> bytes:
     if array.ndim != 1:
         raise ValueError(f"ids must be one row of whole numbers, got an array of shape {array.shape}")
     if array.size == 0:
-        return b""
+        return np.zeros(0, dtype=np.uint32)
     if array.dtype.kind not in "iu":
         place = next((i for i, item in enumerate(ids) if not isinstance(item, int | np.integer)), 0)
         raise TypeError(f"ids must be whole numbers, got {ids[place]!r} at place {place}")
@@ -43,4 +43,4 @@ def little_endian(ids: Ids) -> bytes:
         wrong = np.flatnonzero((array < 0) | (array >= 2**32))
         if wrong.size:
             raise ValueError(f"id {array[wrong[0]]} at place {wrong[0]} is not in the vocabulary")
-    return array.astype("<u4").tobytes()
+    return np.ascontiguousarray(array, dtype=np.uint32)

@@ -24,7 +24,7 @@ from tinygpt.specials import (
     special_names,
 )
 from tinygpt.staging import staged_folder, sweep, write_file
-from tinygpt.tokenids import Ids, little_endian, single
+from tinygpt.tokenids import Ids, as_uint32, single
 
 
 class Tokenizer:
@@ -245,7 +245,7 @@ class Tokenizer:
         self, text: str, *, allowed_special: Literal["all"] | Iterable[str] = ()
     ) -> npt.NDArray[np.uint32]:
         """The ids of a text as an array, which costs a third of the time of a list: uint32 (n,)."""
-        return np.frombuffer(self._bpe.encode_bytes(text, self._allowed(allowed_special)), "<u4")
+        return self._bpe.encode_to_numpy(text, self._allowed(allowed_special))
 
     def encode_batch(
         self,
@@ -265,8 +265,7 @@ class Tokenizer:
         allowed_special: Literal["all"] | Iterable[str] = (),
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64]]:
         """The ids of all texts in a row, uint32 (n,), and where each text's end, uint64 (len(texts),)."""
-        ids, ends = self._bpe.encode_batch_bytes(list(texts), self._allowed(allowed_special), threads)
-        return np.frombuffer(ids, "<u4"), np.frombuffer(ends, "<u8")
+        return self._bpe.encode_batch_to_numpy(list(texts), self._allowed(allowed_special), threads)
 
     def encode_padded(
         self,
@@ -328,7 +327,7 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Ids) -> bytes:
         """The bytes of ids, exactly."""
-        return self._bpe.decode(little_endian(ids))
+        return self._bpe.decode(as_uint32(ids))
 
     def decode_batch(self, batch: Iterable[Ids], errors: str = "replace") -> list[str]:
         """The text of each row of ids."""

@@ -8,7 +8,8 @@
 //!   belongs to what follows, unless it ends the text;
 //! - after a contraction, and a contraction starts no piece at its letter.
 //!
-//! Blocks that hold anything but ASCII are gone through character by character, by the same rules.
+//! Wide characters are looked up one by one and give their class to each of their bytes; only blocks with wide white space
+//! are gone through character by character, by the same rules.
 //!
 //! Source: openai/gpt-2 `encoder.py`; spelled as in tiktoken.
 
@@ -86,7 +87,7 @@ fn cut(text: &str, start: usize, state: &mut State, bounds: &mut Bounds) -> usiz
 #[inline]
 fn block(text: &str, state: &mut State) -> u64 {
     let (bytes, at) = (text.as_bytes(), state.at);
-    let (masks, valid) = match bytes[at..].first_chunk::<64>() {
+    let (mut masks, valid) = match bytes[at..].first_chunk::<64>() {
         Some(whole) => (masks(whole), u64::MAX),
         None => {
             let mut padded = [b' '; 64];
@@ -95,31 +96,10 @@ fn block(text: &str, state: &mut State) -> u64 {
             (masks(&padded), (1 << rest.len()) - 1)
         }
     };
-    let mut starts = if masks.not_ascii != 0 || state.skip > 0 {
-        by_character(text, state)
+    let mut starts = if masks.not_ascii == 0 || add_wide_characters(text, state, &mut masks) {
+        by_words(text, state, &masks, valid)
     } else {
-        let other = !(masks.letter | masks.number | masks.space);
-        let was = |class| u64::from(state.before == Some(class));
-        let new_class = masks.letter & !(masks.letter << 1 | was(Class::LETTER))
-            | masks.number & !(masks.number << 1 | was(Class::NUMBER))
-            | other & !(other << 1 | was(Class::OTHER));
-        let follows_blank = masks.blank << 1 | u64::from(state.after_blank);
-        // Is there a character after each, and is it no white space?
-        let mut before_other = !masks.space >> 1;
-        if valid == u64::MAX {
-            before_other |= u64::from(begins_with_other(text, at + 64)) << 63;
-        } else {
-            before_other &= valid >> 1;
-        }
-        let space_starts = masks.space & (!(masks.space << 1 | was(Class::SPACE)) | before_other);
-        state.after_blank = masks.blank >> 63 == 1;
-        state.before = Some(match (masks.letter >> 63, masks.number >> 63, masks.space >> 63) {
-            (1, _, _) => Class::LETTER,
-            (_, 1, _) => Class::NUMBER,
-            (_, _, 1) => Class::SPACE,
-            _ => Class::OTHER,
-        });
-        (new_class & !follows_blank | space_starts) & valid
+        by_character(text, state)
     };
     starts = (starts | std::mem::take(&mut state.add)) & !std::mem::take(&mut state.remove);
     let mut apostrophes = masks.apostrophe & starts & valid;
@@ -136,6 +116,68 @@ fn block(text: &str, state: &mut State) -> u64 {
     }
     state.at = at + 64;
     starts & valid
+}
+
+/// The rules on words, a bit a byte.
+#[inline]
+fn by_words(text: &str, state: &mut State, masks: &Masks, valid: u64) -> u64 {
+    let other = !(masks.letter | masks.number | masks.space);
+    let was = |class| u64::from(state.before == Some(class));
+    let new_class = masks.letter & !(masks.letter << 1 | was(Class::LETTER))
+        | masks.number & !(masks.number << 1 | was(Class::NUMBER))
+        | other & !(other << 1 | was(Class::OTHER));
+    let follows_blank = masks.blank << 1 | u64::from(state.after_blank);
+    // Is there a character after each, and is it no white space?
+    let mut before_other = !masks.space >> 1;
+    if valid != u64::MAX {
+        before_other &= valid >> 1;
+    } else if masks.space >> 63 == 1 {
+        before_other |= u64::from(begins_with_other(text, state.at + 64)) << 63;
+    }
+    let space_starts = masks.space & (!(masks.space << 1 | was(Class::SPACE)) | before_other);
+    state.after_blank = masks.blank >> 63 == 1;
+    state.before = Some(match (masks.letter >> 63, masks.number >> 63, masks.space >> 63) {
+        (1, _, _) => Class::LETTER,
+        (_, 1, _) => Class::NUMBER,
+        (_, _, 1) => Class::SPACE,
+        _ => Class::OTHER,
+    });
+    (new_class & !follows_blank | space_starts) & valid
+}
+
+/// Gives every byte of a wide character its class; false where one is white space, of which the words know only its last
+/// byte.
+#[inline]
+fn add_wide_characters(text: &str, state: &mut State, masks: &mut Masks) -> bool {
+    let (base, skip) = (state.at, state.skip);
+    let mut rest = masks.not_ascii;
+    if skip > 0 {
+        let bits = (1 << skip) - 1;
+        match state.before {
+            Some(Class::LETTER) => masks.letter |= bits,
+            Some(Class::NUMBER) => masks.number |= bits,
+            Some(Class::SPACE) => return false,
+            _ => {}
+        }
+        rest &= !bits;
+    }
+    let mut after = 0;
+    while rest != 0 {
+        let i = rest.trailing_zeros() as usize;
+        let (class, width) = class_at(&CLASSES[..], text, base + i);
+        let bits = ((1 << width) - 1) << i;
+        if class.has(Class::LETTER) {
+            masks.letter |= bits;
+        } else if class.has(Class::NUMBER) {
+            masks.number |= bits;
+        } else if class == Class::SPACE {
+            return false;
+        }
+        rest &= !bits;
+        after = i + width;
+    }
+    state.skip = after.saturating_sub(64);
+    true
 }
 
 /// Whether there is a character at `at` and it is no white space.

@@ -85,7 +85,7 @@ impl Pattern {
     /// The pieces of `text`, in order; together they are the text.
     #[must_use]
     pub fn pieces<'a>(&'a self, text: &'a str) -> Pieces<'a> {
-        Pieces { scanner: Scanner::new(self, text), bounds: Bounds::new(), next: 0 }
+        Pieces { scanner: Scanner::new(self, text), bounds: Bounds::default(), next: 0 }
     }
 
     /// The bytes before which text may be cut where they follow a character that is no white space: no piece of this
@@ -155,10 +155,10 @@ impl<'a> Iterator for Pieces<'a> {
 
 /// The bounds of some hundred pieces in a row: where the first starts, then where each ends. Pieces are found and worked
 /// on in batches, so that one step's memory is fetched while another computes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Bounds {
     /// Of fixed length, so that a block's bounds are written without a look at the capacity.
-    places: Box<[usize; Self::ROOM]>,
+    places: Vec<usize>,
     len: usize,
 }
 
@@ -166,15 +166,12 @@ impl Bounds {
     /// Pieces in a batch, and a block's more.
     const ROOM: usize = 512 + 64;
 
-    pub(crate) fn new() -> Self {
-        Bounds { places: Box::new([0; Self::ROOM]), len: 0 }
-    }
-
     pub(crate) fn as_slice(&self) -> &[usize] {
         &self.places[..self.len]
     }
 
     fn restart(&mut self, start: usize) {
+        self.places.resize(Self::ROOM, 0);
         self.places[0] = start;
         self.len = 1;
     }
@@ -222,6 +219,15 @@ pub(crate) struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     pub(crate) fn new(pattern: &'a Pattern, text: &'a str) -> Self {
         Scanner { text, at: 0, pattern, gpt2: gpt2::State::default() }
+    }
+
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Where the next batch starts.
+    pub(crate) fn at(&self) -> usize {
+        self.at
     }
 
     /// The bounds of the next pieces, at least one; false at the end of the text.
@@ -299,15 +305,24 @@ static CLASSES: LazyLock<Box<[Class]>> = LazyLock::new(|| {
     classes
 });
 
+/// The number that the first byte's bits and the continuation bytes of a character spell.
+#[inline]
+fn tail(first: u8, rest: &[u8]) -> u32 {
+    rest.iter().fold(u32::from(first), |code, byte| code << 6 | u32::from(byte & 0x3f))
+}
+
 /// The class and the length in bytes of the character that starts at `at`.
 #[inline]
 fn class_at(classes: &[Class], text: &str, at: usize) -> (Class, usize) {
-    let byte = text.as_bytes()[at];
-    if byte < 0x80 {
-        return (classes[byte as usize], 1);
-    }
-    // `at` is a character boundary before the end of `text`, so there is a character.
-    text[at..].chars().next().map_or((Class::OTHER, 1), |c| (classes[c as usize], c.len_utf8()))
+    let bytes = &text.as_bytes()[at..];
+    let (code, width) = match bytes {
+        [one @ ..0x80, ..] => (u32::from(*one), 1),
+        [one @ ..0xe0, two, ..] => (tail(*one & 0x1f, &[*two]), 2),
+        [one @ ..0xf0, two, three, ..] => (tail(*one & 0xf, &[*two, *three]), 3),
+        [one, two, three, four, ..] => (tail(*one & 7, &[*two, *three, *four]), 4),
+        _ => (0, 1), // `at` is a character's start, so there is all of it
+    };
+    (classes[code as usize], width)
 }
 
 /// Whether the last character is white space; bytes that are no character count as none.
