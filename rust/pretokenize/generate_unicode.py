@@ -24,7 +24,7 @@ TEMPLATE = """//! Letters, numbers, marks, white space of Unicode {version}. Gen
 
 /// Ranges (first, last, flags of `Class`), ascending; every other code point has none.
 #[rustfmt::skip]
-pub(super) const RANGES: [(u32, u32, u8); {count}] = [
+pub(super) static RANGES: [(u32, u32, u8); {count}] = [
 {rows}
 ];
 """

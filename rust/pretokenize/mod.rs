@@ -4,6 +4,7 @@
 //! text. A piece longer than [`MAX_PIECE_BYTES`] is cut at the last character boundary before that length and scanning
 //! goes on from there, so a scanner never looks further ahead than that and ids do not depend on how text was chunked.
 
+mod alternatives;
 mod cl100k;
 mod custom;
 mod gpt2;
@@ -299,7 +300,7 @@ impl Class {
 /// The class of every code point, one byte each: the pages of a text's scripts stay in the cache.
 static CLASSES: LazyLock<Box<[Class]>> = LazyLock::new(|| {
     let mut classes = vec![Class::OTHER; 0x11_0000].into_boxed_slice();
-    for (first, last, flags) in unicode::RANGES {
+    for &(first, last, flags) in &unicode::RANGES {
         classes[first as usize..=last as usize].fill(Class(flags));
     }
     classes
