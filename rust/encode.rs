@@ -1,6 +1,7 @@
 //! Text -> ids and back. Pieces are found a batch at a time, looked up in a [`Cache`] of pieces seen before, and merged by
 //! the rule where they are new.
 
+use crate::added::{AddedFinder, AddedToken, Segment};
 use crate::cache::Cache;
 use crate::decode::Decoder;
 use crate::error::{Error, Result};
@@ -8,10 +9,9 @@ use crate::job::Job;
 use crate::merge::Merges;
 use crate::parallel;
 use crate::pretokenize::Scanner;
-use crate::vocab::{Vocab, special_finder};
-use aho_corasick::AhoCorasick;
-use std::sync::Mutex;
+use crate::vocab::Vocab;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 /// A vocabulary, indexed for speed.
 #[derive(Debug)]
@@ -19,18 +19,17 @@ pub struct Encoder {
     vocab: Vocab,
     merges: Merges,
     decoder: Decoder,
-    /// Ids that stand for text, by their bytes.
+    /// Ids of the tokens that a piece may be, by their bytes.
     sorted: Vec<u32>,
+    /// Finds the added tokens that every text may hold.
+    ordinary: Arc<AddedFinder>,
     /// Caches that no call is using. Nobody waits for the lock: in a forked child it may be held for ever.
     caches: Mutex<Vec<Cache>>,
 }
 
-/// Which special tokens a text may hold.
-#[derive(Debug)]
-pub struct Specials {
-    finder: Option<AhoCorasick>,
-    ids: Vec<u32>,
-}
+/// Which special tokens a text may hold, beside the added tokens that every text may.
+#[derive(Clone, Debug)]
+pub struct Specials(Arc<AddedFinder>);
 
 /// Text between two looks at whether to stop.
 const STEP_BYTES: usize = 1 << 20;
@@ -43,9 +42,12 @@ impl Encoder {
     /// Indexes a vocabulary.
     #[must_use]
     pub fn new(vocab: Vocab) -> Encoder {
-        let mut sorted: Vec<u32> = (0u32..).zip(vocab.tokens()).filter(|(_, bytes)| !bytes.is_empty()).map(|(id, _)| id).collect();
-        sorted.sort_unstable_by_key(|id| &vocab.tokens()[*id as usize]);
-        Encoder { merges: Merges::new(&vocab), decoder: Decoder::new(&vocab), sorted, caches: Mutex::default(), vocab }
+        let mut sorted: Vec<u32> = vocab.model_tokens().map(|(id, _)| id).collect();
+        sorted.sort_unstable_by_key(|id| vocab.bytes(*id));
+        // Cannot fail: a vocabulary bounds the bytes of its added tokens, far below what an automaton holds.
+        let ordinary = AddedFinder::new(vocab.added().iter().filter(|token| !token.is_special())).unwrap_or_default();
+        let (merges, decoder) = (Merges::new(&vocab), Decoder::new(&vocab));
+        Encoder { merges, decoder, sorted, ordinary: Arc::new(ordinary), caches: Mutex::default(), vocab }
     }
 
     /// The vocabulary.
@@ -57,7 +59,12 @@ impl Encoder {
     /// The id of these bytes, special tokens aside.
     #[must_use]
     pub fn id(&self, bytes: &[u8]) -> Option<u32> {
-        let place = self.sorted.binary_search_by_key(&bytes, |id| &self.vocab.tokens()[*id as usize]).ok()?;
+        let added = self.vocab.added().iter().find(|token| !token.is_special() && token.content.as_bytes() == bytes);
+        added.map(|token| token.id).or_else(|| self.model_id(bytes))
+    }
+
+    fn model_id(&self, bytes: &[u8]) -> Option<u32> {
+        let place = self.sorted.binary_search_by_key(&Some(bytes), |id| self.vocab.bytes(*id)).ok()?;
         Some(self.sorted[place])
     }
 
@@ -67,40 +74,42 @@ impl Encoder {
     ///
     /// The first name that is no special token.
     pub fn specials(&self, names: &[String]) -> Result<Specials> {
-        let find = |name: &String| {
-            let found = self.vocab.specials().iter().find(|(known, _)| known == name);
-            found.map(|(_, id)| *id).ok_or_else(|| Error::Invalid(format!("{name:?} is no special token of this tokenizer")))
-        };
-        Ok(Specials { finder: special_finder(names)?, ids: names.iter().map(find).collect::<Result<_>>()? })
+        if names.is_empty() {
+            return Ok(Specials(self.ordinary.clone()));
+        }
+        if let Some(name) = names.iter().find(|name| !self.vocab.specials().iter().any(|(known, _)| known == *name)) {
+            return Err(Error::Invalid(format!("{name:?} is no special token of this tokenizer")));
+        }
+        let is_wanted = |token: &&AddedToken| !token.is_special() || names.contains(&token.content);
+        Ok(Specials(Arc::new(AddedFinder::new(self.vocab.added().iter().filter(is_wanted))?)))
     }
 
     /// Appends the ids of `text`; the strings of special tokens are ordinary text.
     pub fn encode(&self, text: &str, cache: &mut Cache, ids: &mut Vec<u32>) {
-        let mut scanner = Scanner::new(self.vocab.pattern(), text);
-        while self.encode_some(&mut scanner, usize::MAX, cache, ids) {}
+        // Nothing here can fail.
+        let _ = self.encode_segments(&self.ordinary, text, cache, ids, || Ok(()));
     }
 
-    /// Appends the ids of `text`, in which the strings of `specials` become their ids, the longest where several start.
-    /// `go_on` is called now and then.
+    /// Appends the ids of `text` with what `finder` finds in it. `go_on` is called now and then.
     ///
     /// # Errors
     ///
     /// What `go_on` returns.
-    fn encode_with(
+    fn encode_segments(
         &self,
-        specials: &Specials,
+        finder: &AddedFinder,
         text: &str,
         cache: &mut Cache,
         ids: &mut Vec<u32>,
         mut go_on: impl FnMut() -> Result<()>,
     ) -> Result<()> {
-        let mut from = 0;
-        for found in specials.finder.iter().flat_map(|finder| finder.find_iter(text)) {
-            self.encode_until(&text[from..found.start()], cache, ids, &mut go_on)?;
-            ids.push(specials.ids[found.pattern().as_usize()]);
-            from = found.end();
-        }
-        self.encode_until(&text[from..], cache, ids, &mut go_on)
+        let mut result = Ok(());
+        finder.split(text, |segment| match segment {
+            _ if result.is_err() => {}
+            Segment::Text(text) => result = self.encode_until(text, cache, ids, &mut go_on),
+            Segment::Id(id) => ids.push(id),
+        });
+        result
     }
 
     fn encode_until(&self, text: &str, cache: &mut Cache, ids: &mut Vec<u32>, go_on: &mut impl FnMut() -> Result<()>) -> Result<()> {
@@ -119,11 +128,18 @@ impl Encoder {
         while more && scanner.at() < end {
             more = scanner.fill(&mut bounds);
             if more {
-                cache.encode(scanner.text().as_bytes(), bounds.as_slice(), ids, |piece, ids| self.merges.merge(piece, ids));
+                cache.encode(scanner.text().as_bytes(), bounds.as_slice(), ids, |piece, ids| self.merge(piece, ids));
             }
         }
         cache.bounds = bounds;
         more
+    }
+
+    fn merge(&self, piece: &[u8], ids: &mut Vec<u32>) {
+        match self.vocab.whole_pieces().then(|| self.model_id(piece)).flatten() {
+            Some(id) => ids.push(id),
+            None => self.merges.merge(piece, ids),
+        }
     }
 
     /// The ids of one text.
@@ -134,7 +150,7 @@ impl Encoder {
     pub fn encode_one(&self, specials: &Specials, text: &str, job: &mut Job) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 4 + 1);
         let mut cache = self.cache();
-        self.encode_with(specials, text, &mut cache, &mut ids, || job.tick())?;
+        self.encode_segments(&specials.0, text, &mut cache, &mut ids, || job.tick())?;
         self.keep(cache);
         Ok(ids)
     }
@@ -154,7 +170,7 @@ impl Encoder {
             let (mut ids, mut ends) = (Vec::new(), Vec::with_capacity(runs[run].len()));
             for text in runs[run] {
                 let go_on = || if stop.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) };
-                self.encode_with(specials, text, &mut borrowed.cache, &mut ids, go_on)?;
+                self.encode_segments(&specials.0, text, &mut borrowed.cache, &mut ids, go_on)?;
                 ends.push(ids.len() as u64);
             }
             Ok((ids, ends))
@@ -226,8 +242,11 @@ impl Drop for Borrowed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::added::Flags;
     use crate::merge::tests::odd_vocab;
+    use crate::pretokenize::Pattern;
     use proptest::prelude::*;
+    use rustc_hash::FxHashMap;
 
     fn encode(encoder: &Encoder, text: &str) -> Vec<u32> {
         let mut ids = Vec::new();
@@ -271,6 +290,38 @@ mod tests {
         let ids = encoder.encode_one(&all, "a<s><t><s>", &mut Job::new(Some(1), &mut |_| true).unwrap()).unwrap();
         assert_eq!(ids, [97, 257, 256]);
         assert_eq!(encode(&encoder, "<s>"), b"<s>".map(u32::from));
+    }
+
+    #[test]
+    fn ordinary_added_tokens_are_found_always_and_whole_pieces_first() {
+        let tokens = (0..=255u8).map(|b| (vec![b], u32::from(b))).chain([(b"abc".to_vec(), 256)]).collect();
+        let added = vec![AddedToken { content: "<x>".into(), id: 300, flags: Flags::default() }, AddedToken::special("<s>", 301)];
+        let encoder = Encoder::new(Vocab::from_tokens(Pattern::Gpt2, tokens, &[], added, true).unwrap());
+        let ids = encode(&encoder, "abc<x>abcd<s>");
+        assert_eq!(ids, [256, 300, 97, 98, 99, 100, 60, 115, 62]);
+        assert_eq!(encoder.decode(&ids).unwrap(), b"abc<x>abcd<s>");
+    }
+
+    proptest! {
+        /// As tiktoken has it: of all adjacent parts whose joined bytes are a token the lowest rank merges first.
+        #[test]
+        fn ids_of_ranks_are_those_of_the_rule(
+            tokens in prop::collection::btree_map("[abc]{2,5}", any::<u32>(), 0..14),
+            text in "[abc]{1,90}",
+        ) {
+            let mut order: Vec<(&String, &u32)> = tokens.iter().collect();
+            order.sort_by_key(|(_, place)| **place);
+            let ranks: Vec<(Vec<u8>, u32)> = (0..=255u8).map(|b| vec![b]).chain(order.iter().map(|(token, _)| token.as_bytes().to_vec())).zip(0..).collect();
+            let ids: FxHashMap<Vec<u8>, u32> = ranks.iter().cloned().collect();
+            let mut ends: Vec<usize> = (0..=text.len()).collect();
+            let rank = |ends: &[usize], i: usize| Some((*ids.get(&text.as_bytes()[ends[i]..ends[i + 2]])?, i));
+            while let Some((_, i)) = (0..ends.len() - 2).filter_map(|i| rank(&ends, i)).min() {
+                ends.remove(i + 1);
+            }
+            let whole = ids.get(text.as_bytes()).map(|id| vec![*id]);
+            let expected = whole.unwrap_or_else(|| ends.windows(2).map(|edge| ids[&text.as_bytes()[edge[0]..edge[1]]]).collect());
+            prop_assert_eq!(encode(&Encoder::new(Vocab::from_ranks(Pattern::Gpt2, ranks, vec![]).unwrap()), &text), expected);
+        }
     }
 
     #[test]

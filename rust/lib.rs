@@ -27,10 +27,12 @@
 //!
 //! Reading order: this page, `pipeline`, `learn`, `encode`, `pretokenize`, `sources`, `shard`.
 
+mod added;
 mod cache;
 mod clean;
 mod count;
 mod decode;
+mod derivation;
 mod encode;
 mod error;
 mod job;
@@ -48,6 +50,7 @@ mod shardset;
 mod sources;
 mod vocab;
 
+pub use added::{AddedFinder, AddedToken, Flags, Segment};
 pub use cache::Cache;
 pub use clean::{RULES, clean, rules};
 pub use count::Counts;

@@ -360,7 +360,7 @@ pub(crate) mod tests {
         let row = |left: &[u8], right: &[u8]| (left.to_vec(), right.to_vec());
         let rows = [row(b"a", b"b"), row(b"b", b"c"), row(b"a", b"bc"), row(b"ab", b"c"), row(b"abc", b"abc")];
         let tokens: Vec<(Vec<u8>, u32)> = [tokens, vec![(b"abcabc".to_vec(), 304)]].concat();
-        let vocab = Vocab::from_tokens(Pattern::Gpt2, tokens, &rows, vec![]).unwrap();
+        let vocab = Vocab::from_tokens(Pattern::Gpt2, tokens, &rows, vec![], false).unwrap();
         for piece in ["abc", "bc", "abcabc", "aabcc", "abcabcabc"] {
             assert_eq!(merge(&Merges::new(&vocab), piece.as_bytes()), merge_slowly(&vocab, piece.as_bytes()), "{piece}");
         }

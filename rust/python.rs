@@ -9,7 +9,9 @@
 use crate::clean::{RULES, rules};
 use crate::error::Error;
 use crate::sources::{Block, Documents, Sample, SampleSize, Source, TextFile, TextFiles, Texts, list_files};
-use crate::{Cleaning, Encoder, Job, Pattern, Report, ShardFacts, Shards, Vocab, count_pieces, encode_to_shards, hash_file, learn};
+use crate::{
+    AddedToken, Cleaning, Encoder, Flags, Job, Pattern, Report, ShardFacts, Shards, Vocab, count_pieces, encode_to_shards, hash_file, learn,
+};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -360,18 +362,23 @@ impl Bpe {
         Ok(Bpe(Encoder::new(vocab)))
     }
 
+    /// Merges are `None` where ids are ranks; added tokens are content, id and the bits of [`Flags`].
     #[staticmethod]
     fn from_tokens(
         py: Python<'_>,
         pattern: &str,
         tokens: Vec<(Vec<u8>, u32)>,
         merges: Option<Vec<(Vec<u8>, Vec<u8>)>>,
-        special_tokens: Vec<(String, u32)>,
+        added: Vec<(String, u32, u8)>,
+        whole_pieces: bool,
     ) -> PyResult<Bpe> {
         let pattern = pattern_of(pattern)?;
+        let flags = |bits| Flags::from_bits(bits).ok_or_else(|| PyValueError::new_err(format!("flags must be from 0 to 31, got {bits}")));
+        let token = |(content, id, bits)| Ok(AddedToken { content, id, flags: flags(bits)? });
+        let added = added.into_iter().map(token).collect::<PyResult<Vec<AddedToken>>>()?;
         let vocab = call(py, || match merges {
-            Some(merges) => Vocab::from_tokens(pattern, tokens, &merges, special_tokens),
-            None => Vocab::from_ranks(pattern, tokens, special_tokens),
+            Some(merges) => Vocab::from_tokens(pattern, tokens, &merges, added, whole_pieces),
+            None => Vocab::from_ranks(pattern, tokens, added),
         })?;
         Ok(Bpe(Encoder::new(vocab)))
     }
@@ -435,8 +442,27 @@ impl Bpe {
         self.0.vocab().merges().iter().map(|merge| (merge.left, merge.right)).collect()
     }
 
+    /// The tokens that merging or looking up a piece may give.
+    fn model_tokens<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, u32)> {
+        self.0.vocab().model_tokens().map(|(id, token)| (PyBytes::new(py, token), id)).collect()
+    }
+
     fn special_tokens(&self) -> Vec<(String, u32)> {
         self.0.vocab().specials().to_vec()
+    }
+
+    /// Content, id and flags of every added token, special or not.
+    fn added_tokens(&self) -> Vec<(String, u32, u8)> {
+        self.0.vocab().added().iter().map(|token| (token.content.clone(), token.id, token.flags.bits())).collect()
+    }
+
+    fn whole_pieces(&self) -> bool {
+        self.0.vocab().whole_pieces()
+    }
+
+    /// Why ids as ranks would not give the same ids, if they would not.
+    fn rank_fault(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        call(py, || self.0.vocab().rank_fault())
     }
 
     fn pattern(&self) -> String {

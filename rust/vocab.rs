@@ -1,23 +1,15 @@
 //! A vocabulary: what each id stands for, and in which order pairs merge.
 
+use crate::added::{AddedToken, Flags, checked};
+pub use crate::derivation::Merge;
+use crate::derivation::{Derivation, last_pair};
 use crate::error::{Error, Result};
 use crate::pretokenize::Pattern;
 use aho_corasick::{AhoCorasick, MatchKind};
 use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 
-/// A pair of adjacent ids and the id that replaces it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Merge {
-    /// The id on the left.
-    pub left: u32,
-    /// The id on the right.
-    pub right: u32,
-    /// The id that takes their place.
-    pub id: u32,
-}
-
-/// Ids, their bytes, the merges in order and the special tokens.
+/// Ids, their bytes, the merges in order and the tokens added beside them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vocab {
     pattern: Pattern,
@@ -25,11 +17,19 @@ pub struct Vocab {
     tokens: Vec<Box<[u8]>>,
     byte_ids: [u32; 256],
     merges: Vec<Merge>,
+    added: Vec<AddedToken>,
+    /// Of `added`, those that are special.
     specials: Vec<(String, u32)>,
+    /// Ids of added tokens that are text but that neither merging nor looking up a piece gives.
+    beside: Vec<u32>,
+    whole_pieces: bool,
 }
 
 /// Ids above this are refused, so that a hostile file cannot ask for a table of 2^32 rows.
-const MAX_ID: u32 = 1 << 24;
+pub const MAX_ID: u32 = (1 << 21) - 1;
+
+/// Bytes of a token that a message shows.
+const SHOWN_BYTES: usize = 60;
 
 impl Vocab {
     /// Ids 0 to 255 are the bytes, then one id for each merge, then the specials.
@@ -49,23 +49,26 @@ impl Vocab {
             tokens.push(joined);
         }
         let first = id_of(tokens.len())?;
-        let specials = specials.iter().zip(first..).map(|(name, id)| (name.clone(), id)).collect();
-        let vocab = Vocab { pattern, tokens, byte_ids: std::array::from_fn(|b| b as u32), merges: rows, specials };
-        vocab.with_specials_checked()
+        let mut vocab = Self::of_tokens(pattern, tokens, &std::array::from_fn(|b| b as u32));
+        vocab.merges = rows;
+        vocab.with_added(specials.iter().zip(first..).map(|(name, id)| AddedToken::special(name, id)).collect())
     }
 
-    /// A vocabulary with ids of its own and its merges as pairs of byte strings, in order.
+    /// A vocabulary with ids of its own and its merges as pairs of byte strings, in order. Several merges may make one token.
+    /// `whole_pieces` says that a piece that is a token is that token, whatever the merges.
     ///
     /// # Errors
     ///
-    /// A byte without an id, an id or token given twice, a merge of tokens that are not in the vocabulary.
+    /// A byte without an id, an id or token given twice, a merge of tokens that are not in the vocabulary, a pair that
+    /// merges twice, added tokens that cannot be.
     pub fn from_tokens(
         pattern: Pattern,
         tokens: Vec<(Vec<u8>, u32)>,
         merges: &[(Vec<u8>, Vec<u8>)],
-        specials: Vec<(String, u32)>,
+        added: Vec<AddedToken>,
+        whole_pieces: bool,
     ) -> Result<Vocab> {
-        let (ids, mut vocab) = Self::without_merges(pattern, tokens, specials)?;
+        let (ids, mut vocab) = Self::without_merges(pattern, tokens)?;
         let find = |bytes: &[u8], rank: usize| {
             let missing = || Error::Format(format!("merge {rank} needs the token {}, which has no id", show(bytes)));
             ids.get(bytes).copied().ok_or_else(missing)
@@ -75,38 +78,38 @@ impl Vocab {
             let merge = Merge { left: find(left, rank)?, right: find(right, rank)?, id: find(&joined, rank)? };
             vocab.merges.push(merge);
         }
-        Ok(vocab)
+        if let Some(rank) = Derivation::new(&vocab.byte_ids, &vocab.merges).repeated() {
+            let (left, right) = &merges[rank];
+            return Err(Error::Format(format!("merge {rank} joins {} and {}, which an earlier one does", show(left), show(right))));
+        }
+        vocab.whole_pieces = whole_pieces && vocab.unmerged().is_some();
+        vocab.with_added(added)
     }
 
-    /// A vocabulary in which ids are ranks: of all adjacent pairs whose joined bytes are a token, the lowest merges first.
-    /// The merges are what builds each token from lower ones.
+    /// A vocabulary in which ids are ranks: of all adjacent pairs whose joined bytes are a token, the lowest merges first, and
+    /// a piece that is a token is that token. The merges are the last pair of each token; no other pair ever makes it.
     ///
     /// # Errors
     ///
-    /// As [`Vocab::from_tokens`]; or a token that lower ranks do not build from two parts.
-    pub fn from_ranks(pattern: Pattern, ranks: Vec<(Vec<u8>, u32)>, specials: Vec<(String, u32)>) -> Result<Vocab> {
-        let (ids, mut vocab) = Self::without_merges(pattern, ranks, specials)?;
-        for id in 0..vocab.tokens.len() {
-            let token = &vocab.tokens[id];
-            if token.len() < 2 {
-                continue;
+    /// As [`Vocab::from_tokens`].
+    pub fn from_ranks(pattern: Pattern, ranks: Vec<(Vec<u8>, u32)>, added: Vec<AddedToken>) -> Result<Vocab> {
+        let (ids, mut vocab) = Self::without_merges(pattern, ranks)?;
+        for (id, token) in (0u32..).zip(&vocab.tokens).filter(|(_, token)| token.len() > 1) {
+            let pair = last_pair(token, &vocab.byte_ids, |left, right| ids.get(&token[left.start..right.end]).map(|rank| (*rank, *rank)));
+            match pair {
+                Some((left, right)) => vocab.merges.push(Merge { left: left.id, right: right.id, id }),
+                None => vocab.whole_pieces = true,
             }
-            let id = id_of(id)?;
-            let parts = parts_below(&ids, token, id);
-            let [left, right] = parts[..] else {
-                let found = parts.len();
-                return Err(Error::Format(format!("token {} (rank {id}) is built from {found} lower tokens, not 2", show(token))));
-            };
-            vocab.merges.push(Merge { left, right, id });
         }
-        Ok(vocab)
+        vocab.with_added(added)
     }
 
-    fn without_merges(
-        pattern: Pattern,
-        rows: Vec<(Vec<u8>, u32)>,
-        specials: Vec<(String, u32)>,
-    ) -> Result<(FxHashMap<Vec<u8>, u32>, Vocab)> {
+    fn of_tokens(pattern: Pattern, tokens: Vec<Box<[u8]>>, byte_ids: &[u32; 256]) -> Vocab {
+        let (merges, added, specials, beside) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Vocab { pattern, tokens, byte_ids: *byte_ids, merges, added, specials, beside, whole_pieces: false }
+    }
+
+    fn without_merges(pattern: Pattern, rows: Vec<(Vec<u8>, u32)>) -> Result<(FxHashMap<Vec<u8>, u32>, Vocab)> {
         let largest = rows.iter().map(|(_, id)| *id).max().unwrap_or(0);
         if largest > MAX_ID {
             return Err(Error::Format(format!("id {largest} is larger than any vocabulary's ({MAX_ID})")));
@@ -130,32 +133,32 @@ impl Vocab {
             let missing = || Error::Format(format!("byte 0x{byte:02x} has no id, so not every text could be encoded"));
             byte_ids[byte as usize] = *ids.get(&[byte][..]).ok_or_else(missing)?;
         }
-        let vocab = Vocab { pattern, tokens, byte_ids, merges: Vec::new(), specials };
-        Ok((ids, vocab.with_specials_checked()?))
+        Ok((ids, Self::of_tokens(pattern, tokens, &byte_ids)))
     }
 
-    fn with_specials_checked(mut self) -> Result<Vocab> {
-        self.specials.sort_by_key(|(_, id)| *id);
-        for (i, (name, id)) in self.specials.iter().enumerate() {
-            if name.is_empty() {
-                return Err(Error::Invalid("a special token's name is empty".into()));
+    fn with_added(mut self, added: Vec<AddedToken>) -> Result<Vocab> {
+        self.added = checked(added)?;
+        if let Some(token) = self.added.last().filter(|token| token.id > MAX_ID) {
+            let (kind, content, id) = (token.kind(), &token.content, token.id);
+            return Err(Error::Invalid(format!("the {kind} {content:?} has the id {id}, larger than {MAX_ID}")));
+        }
+        let size = self.added.last().map_or(0, |token| token.id as usize + 1).max(self.tokens.len());
+        self.tokens.resize(size, Box::from([]));
+        for added in &self.added {
+            let (name, id) = (&added.content, added.id);
+            let token = &mut self.tokens[id as usize];
+            let is_same = !added.is_special() && **token == *name.as_bytes();
+            if !token.is_empty() && !is_same {
+                let (kind, token) = (added.kind(), show(token));
+                return Err(Error::Invalid(format!("the {kind} {name:?} has the id {id}, which is the token {token}")));
             }
-            if self.specials[..i].iter().any(|(other, _)| other == name) {
-                return Err(Error::Invalid(format!("the special token {name:?} is named twice")));
-            }
-            if i > 0 && self.specials[i - 1].1 == *id {
-                return Err(Error::Invalid(format!("the special tokens {:?} and {name:?} have the same id {id}", self.specials[i - 1].0)));
-            }
-            if self.tokens.get(*id as usize).is_some_and(|token| !token.is_empty()) {
-                let token = show(&self.tokens[*id as usize]);
-                return Err(Error::Invalid(format!("the special token {name:?} has the id {id}, which is the token {token}")));
-            }
-            if *id > MAX_ID {
-                return Err(Error::Invalid(format!("the special token {name:?} has the id {id}, larger than {MAX_ID}")));
+            if added.is_special() {
+                self.specials.push((name.clone(), id));
+            } else if !is_same {
+                *token = name.as_bytes().into();
+                self.beside.push(id);
             }
         }
-        let size = self.specials.last().map_or(0, |(_, id)| *id as usize + 1).max(self.tokens.len());
-        self.tokens.resize(size, Box::from([]));
         Ok(self)
     }
 
@@ -194,16 +197,28 @@ impl Vocab {
         &self.tokens
     }
 
+    /// Ids and bytes of the tokens that merging or looking up a piece may give: all text but what was added beside it.
+    pub fn model_tokens(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let all = (0u32..).zip(self.tokens.iter().map(|token| &**token));
+        all.filter(|(id, token)| !token.is_empty() && self.beside.binary_search(id).is_err())
+    }
+
     /// The id of each byte.
     #[must_use]
     pub fn byte_ids(&self) -> &[u32; 256] {
         &self.byte_ids
     }
 
-    /// The merges, first to be applied first.
+    /// The merges, first to be applied first; no pair stands there twice.
     #[must_use]
     pub fn merges(&self) -> &[Merge] {
         &self.merges
+    }
+
+    /// All added tokens, ascending by id: special ones, and ordinary ones that are found in every text.
+    #[must_use]
+    pub fn added(&self) -> &[AddedToken] {
+        &self.added
     }
 
     /// The special tokens, ascending by id.
@@ -212,7 +227,44 @@ impl Vocab {
         &self.specials
     }
 
-    /// SHA-256 over all that decides ids: the pattern, the tokens with their ids, the merges and the specials.
+    /// Whether a piece that is one of the [`Vocab::model_tokens`] is that token, though merging would give others.
+    #[must_use]
+    pub fn whole_pieces(&self) -> bool {
+        self.whole_pieces
+    }
+
+    /// Why a reader of ids as ranks would get other ids out of some text; `None` if it would not.
+    ///
+    /// # Errors
+    ///
+    /// None that a vocabulary could cause.
+    pub fn rank_fault(&self) -> Result<Option<String>> {
+        let ranks = self.model_tokens().map(|(id, token)| (token.to_vec(), id)).collect();
+        let ranked = Self::from_ranks(self.pattern.clone(), ranks, Vec::new())?;
+        if let Some(id) = self.unmerged().filter(|_| !self.whole_pieces) {
+            let token = show(&self.tokens[id as usize]);
+            return Ok(Some(format!("no merge builds the token {token}, but a reader of ranks finds it")));
+        }
+        let derivation = Derivation::new(&self.byte_ids, &self.merges);
+        let mut used: Vec<u32> = self.model_tokens().filter_map(|(_, token)| derivation.last_merge(token)).collect();
+        used.sort_unstable();
+        let used: Vec<Merge> = used.into_iter().map(|place| self.merges[place as usize]).collect();
+        let same = used.iter().zip(&ranked.merges).take_while(|(ours, theirs)| ours == theirs).count();
+        let other = ranked.merges.get(same).or(used.get(same));
+        Ok(other.map(|merge| {
+            let (left, right) = (show(&self.tokens[merge.left as usize]), show(&self.tokens[merge.right as usize]));
+            format!("ids as ranks would put the merge of {left} and {right} to the id {} elsewhere", merge.id)
+        }))
+    }
+
+    /// The first token that its own bytes do not merge to.
+    fn unmerged(&self) -> Option<u32> {
+        let derivation = Derivation::new(&self.byte_ids, &self.merges);
+        let is_unmerged = |(_, token): &(u32, &[u8])| token.len() > 1 && derivation.last_merge(token).is_none();
+        self.model_tokens().find(is_unmerged).map(|(id, _)| id)
+    }
+
+    /// SHA-256 over all that decides ids: the pattern, the tokens with their ids, the merges and the added tokens.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
@@ -229,6 +281,15 @@ impl Vocab {
         for (name, id) in &self.specials {
             field(name.as_bytes());
             field(&id.to_le_bytes());
+        }
+        // What older versions did not know counts only where it is there, so that fingerprints last.
+        for token in self.added.iter().filter(|token| token.flags != Flags::SPECIAL) {
+            field(b"flags");
+            let is_beside = self.beside.binary_search(&token.id).is_ok();
+            field(&[token.id, u32::from(token.flags.bits()), u32::from(is_beside)].map(u32::to_le_bytes).concat());
+        }
+        if self.whole_pieces {
+            field(b"whole pieces");
         }
         hash.finalize().into()
     }
@@ -249,24 +310,13 @@ pub fn special_finder(names: &[String]) -> Result<Option<AhoCorasick>> {
 
 /// A token as a person can read it.
 fn show(bytes: &[u8]) -> String {
-    format!("\"{}\"", bytes.escape_ascii())
+    let dots = if bytes.len() > SHOWN_BYTES { ".." } else { "" };
+    format!("\"{}{dots}\"", bytes[..bytes.len().min(SHOWN_BYTES)].escape_ascii())
 }
 
 fn id_of(index: usize) -> Result<u32> {
     let id = u32::try_from(index).ok().filter(|id| *id <= MAX_ID);
-    id.ok_or_else(|| Error::Invalid(format!("a vocabulary holds at most {MAX_ID} ids")))
-}
-
-/// What `token` becomes when only ranks below `rank` merge: the plain loop, on a token's few bytes.
-fn parts_below(ids: &FxHashMap<Vec<u8>, u32>, token: &[u8], rank: u32) -> Vec<u32> {
-    let mut ends: Vec<usize> = (0..=token.len()).collect();
-    loop {
-        let lowest = |i: usize| Some((*ids.get(&token[ends[i]..ends[i + 2]]).filter(|id| **id < rank)?, i));
-        let Some((_, i)) = (0..ends.len().saturating_sub(2)).filter_map(lowest).min() else {
-            return ends.windows(2).map(|edge| ids[&token[edge[0]..edge[1]]]).collect();
-        };
-        ends.remove(i + 1);
-    }
+    id.ok_or_else(|| Error::Invalid(format!("a vocabulary holds at most {} ids", MAX_ID + 1)))
 }
 
 #[cfg(test)]
@@ -284,25 +334,72 @@ mod tests {
         assert_eq!(vocab, Vocab::trained(Pattern::Gpt2, &[(97, 98), (98, 99), (256, 99)], &[]).unwrap());
     }
 
+    fn row(token: &str, id: u32) -> Vec<(Vec<u8>, u32)> {
+        vec![(token.as_bytes().to_vec(), id)]
+    }
+
+    fn pair(left: &str, right: &str) -> (Vec<u8>, Vec<u8>) {
+        (left.as_bytes().to_vec(), right.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn whole_pieces_matter_only_where_a_token_does_not_merge_to_itself() {
+        let rows = [bytes(), row("ab", 256), row("abc", 257)].concat();
+        let of = |merges: &[_], whole| Vocab::from_tokens(Pattern::Gpt2, rows.clone(), merges, vec![], whole).unwrap();
+        let all = [pair("a", "b"), pair("ab", "c")];
+        assert_eq!(of(&all, true), of(&all, false));
+        assert!(of(&all[..1], true).whole_pieces());
+        assert_ne!(of(&all[..1], true).fingerprint(), of(&all[..1], false).fingerprint());
+        assert!(Vocab::from_ranks(Pattern::Gpt2, [bytes(), row("abc", 256)].concat(), vec![]).unwrap().whole_pieces());
+    }
+
+    #[test]
+    fn ids_are_ranks_where_the_merges_that_happen_are_those_of_the_ranks() {
+        let rows = [bytes(), row("ab", 256), row("bc", 257), row("abc", 258)].concat();
+        let of =
+            |merges: &[_], whole| Vocab::from_tokens(Pattern::Gpt2, rows.clone(), merges, vec![], whole).unwrap().rank_fault().unwrap();
+        let in_order = [pair("a", "b"), pair("b", "c"), pair("ab", "c"), pair("a", "bc")];
+        assert_eq!(of(&in_order, false), None);
+        assert_eq!(of(&in_order[..2], false).unwrap(), "no merge builds the token \"abc\", but a reader of ranks finds it");
+        let fault = "ids as ranks would put the merge of \"ab\" and \"c\" to the id 258 elsewhere";
+        assert_eq!(of(&in_order[..2], true).unwrap(), fault);
+        let reversed = [pair("b", "c"), pair("a", "b"), pair("ab", "c"), pair("a", "bc")];
+        assert_eq!(of(&reversed, false).unwrap(), "ids as ranks would put the merge of \"a\" and \"b\" to the id 256 elsewhere");
+    }
+
+    #[test]
+    fn ordinary_added_tokens_are_text_and_special_ones_are_not() {
+        let token = |content: &str, id, bits| AddedToken { content: content.into(), id, flags: Flags::from_bits(bits).unwrap() };
+        let added = vec![token("<s>", 257, 1), token("ab", 256, 0), token("<t>", 258, 8)];
+        let vocab = Vocab::from_tokens(Pattern::Gpt2, [bytes(), row("ab", 256)].concat(), &[pair("a", "b")], added, false).unwrap();
+        let text = |id: usize| String::from_utf8(vocab.tokens()[id].to_vec()).unwrap();
+        assert_eq!([256, 257, 258].map(text), ["ab", "", "<t>"]);
+        assert_eq!(vocab.bytes(257), Some(&b"<s>"[..]));
+        assert_eq!((vocab.model_tokens().count(), vocab.specials().len(), vocab.added().len()), (257, 1, 3));
+    }
+
     #[test]
     fn faults_are_named() {
-        let row = |token: &[u8], id| [bytes(), vec![(token.to_vec(), id)]].concat();
-        let special = |name: &str, id| vec![(name.to_string(), id)];
+        let with = |token: &str, id| [bytes(), row(token, id)].concat();
+        let special = |name: &str, id| vec![AddedToken::special(name, id)];
+        let of_merges = |merges: &[_]| Vocab::from_tokens(Pattern::Gpt2, with("ab", 256), merges, vec![], false);
         for (result, expected) in [
-            (Vocab::from_ranks(Pattern::Gpt2, row(b"abc", 256), vec![]), "token \"abc\" (rank 256) is built from 3 lower tokens, not 2"),
-            (Vocab::from_ranks(Pattern::Gpt2, row(b"a", 256), vec![]), "token \"a\" has the ids 97 and 256"),
-            (Vocab::from_ranks(Pattern::Gpt2, row(b"ab", 97), vec![]), "id 97 is given to \"a\" and to \"ab\""),
+            (Vocab::from_ranks(Pattern::Gpt2, with("a", 256), vec![]), "token \"a\" has the ids 97 and 256"),
+            (Vocab::from_ranks(Pattern::Gpt2, with("ab", 97), vec![]), "id 97 is given to \"a\" and to \"ab\""),
             (Vocab::from_ranks(Pattern::Gpt2, bytes()[1..].to_vec(), vec![]), "byte 0x00 has no id, so not every text could be encoded"),
-            (Vocab::from_ranks(Pattern::Gpt2, row(b"", 256), vec![]), "id 256 is an empty token"),
-            (Vocab::from_ranks(Pattern::Gpt2, bytes(), special("", 256)), "a special token's name is empty"),
+            (Vocab::from_ranks(Pattern::Gpt2, with("", 256), vec![]), "id 256 is an empty token"),
+            (Vocab::from_ranks(Pattern::Gpt2, with("ab", 1 << 21), vec![]), "id 2097152 is larger than any vocabulary's (2097151)"),
+            (Vocab::from_ranks(Pattern::Gpt2, bytes(), special("", 256)), "the name of special token 256 is empty"),
+            (
+                Vocab::from_ranks(Pattern::Gpt2, bytes(), special("<s>", 1 << 21)),
+                "the special token \"<s>\" has the id 2097152, larger than 2097151",
+            ),
             (
                 Vocab::from_ranks(Pattern::Gpt2, bytes(), special("<s>", 97)),
                 "the special token \"<s>\" has the id 97, which is the token \"a\"",
             ),
-            (
-                Vocab::from_tokens(Pattern::Gpt2, bytes(), &[(b"a".to_vec(), b"b".to_vec())], vec![]),
-                "merge 0 needs the token \"ab\", which has no id",
-            ),
+            (of_merges(&[pair("a", "c")]), "merge 0 needs the token \"ac\", which has no id"),
+            (of_merges(&[pair("a", "b"), pair("a", "b")]), "merge 1 joins \"a\" and \"b\", which an earlier one does"),
             (Vocab::trained(Pattern::Gpt2, &[], &["<s>".into(), "<s>".into()]), "the special token \"<s>\" is named twice"),
             (Vocab::trained(Pattern::Gpt2, &[(97, 256)], &[]), "merge 0 joins ids 97 and 256, which come later"),
         ] {
@@ -323,6 +420,8 @@ mod tests {
             of(Pattern::Gpt2, &[(97, 98)], &["<t>"]),
             of(Pattern::Gpt2, &[(97, 98)], &[]),
         ];
+        let first = all[0].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(&first[..16], "55f1d5f2b626488b", "the fingerprints of tokenizers that exist must not change");
         assert!((0..all.len()).all(|i| (0..i).all(|j| all[i] != all[j])));
     }
 }

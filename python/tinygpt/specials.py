@@ -25,11 +25,18 @@ def special_names(special_tokens: Sequence[str] | Mapping[str, int]) -> list[str
     return list(special_tokens)
 
 
-def special_ids(special_tokens: Sequence[str] | Mapping[str, int], first: int) -> list[tuple[str, int]]:
-    """Names with their ids; names without follow one another from `first` on."""
+AddedTokens = list[tuple[str, int, int]]
+"""Content, id and flags of tokens beside the merges."""
+
+SPECIAL, LSTRIP, RSTRIP, SINGLE_WORD, LATE = 1, 2, 4, 8, 16
+"""Flags: no text; white space before it, or after it, is lost; a word by itself; looked for in what others leave."""
+
+
+def special_ids(special_tokens: Sequence[str] | Mapping[str, int], first: int) -> AddedTokens:
+    """Special tokens with their ids; names without follow one another from `first` on."""
     if isinstance(special_tokens, Mapping):
-        return list(special_tokens.items())
-    return [(name, first + i) for i, name in enumerate(special_names(special_tokens))]
+        return [(name, i, SPECIAL) for name, i in special_tokens.items()]
+    return [(name, first + i, SPECIAL) for i, name in enumerate(special_names(special_tokens))]
 
 
 def check_ends_documents(special_tokens: Iterable[str]) -> None:

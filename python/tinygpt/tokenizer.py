@@ -19,6 +19,7 @@ from tinygpt.specials import (
     END_OF_TEXT,
     EOT_NAMES,
     PAD_NAMES,
+    AddedTokens,
     check_ends_documents,
     special_ids,
     special_names,
@@ -145,7 +146,7 @@ class Tokenizer:
         rows = list(merges)
         tokens = [(bytes([byte]), byte) for byte in range(256)]
         tokens += [(left + right, 256 + i) for i, (left, right) in enumerate(rows)]
-        return cls(Bpe.from_tokens(pattern, tokens, rows, special_ids(special_tokens, len(tokens))))
+        return cls(Bpe.from_tokens(pattern, tokens, rows, special_ids(special_tokens, len(tokens)), False))
 
     @classmethod
     def from_ranks(
@@ -158,11 +159,11 @@ class Tokenizer:
         """A tokenizer as tiktoken knows it: ids are ranks, and the lowest rank merges first.
 
         Raises:
-            FormatError: A byte is missing, or a token is not built from two of lower rank.
+            FormatError: A byte is missing, or an id or token is given twice.
         """
         rows = [(bytes(token), int(rank)) for token, rank in ranks.items()]
         after = max((rank for _, rank in rows), default=-1) + 1
-        return cls(Bpe.from_tokens(pattern, rows, None, special_ids(special_tokens, after)))
+        return cls(Bpe.from_tokens(pattern, rows, None, special_ids(special_tokens, after), False))
 
     @classmethod
     def load(
@@ -196,7 +197,8 @@ class Tokenizer:
             plain = tokenizer_json.loads(raw)
             if pattern not in (None, plain["pattern"]) or special_tokens is not None:
                 raise ValueError("a tokenizer.json says its own pattern and special tokens; leave both out")
-            return cls(Bpe.from_tokens(**plain))
+            added = [(name, i, 1) for name, i in plain["special_tokens"]]
+            return cls(Bpe.from_tokens(plain["pattern"], plain["tokens"], plain["merges"], added, False))
         except ValueError as error:
             raise FormatError(f"{file}: {error}") from None
 
@@ -473,8 +475,8 @@ class Tokenizer:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        pairs = [(token, i) for i, token in enumerate(self._bpe.tokens()) if token]
-        return _restore, (self.pattern, pairs, self.merges, list(self._specials.items()))
+        bpe = self._bpe
+        return _restore, (self.pattern, bpe.model_tokens(), self.merges, bpe.added_tokens(), bpe.whole_pieces())
 
     def _first_special(self, names: Iterable[str]) -> int | None:
         return next((self._specials[name] for name in names if name in self._specials), None)
@@ -488,9 +490,13 @@ class Tokenizer:
 
 
 def _restore(
-    pattern: str, tokens: list[tuple[bytes, int]], merges: list[tuple[bytes, bytes]], specials: list[tuple[str, int]]
+    pattern: str,
+    tokens: list[tuple[bytes, int]],
+    merges: list[tuple[bytes, bytes]],
+    added: AddedTokens,
+    whole_pieces: bool,
 ) -> Tokenizer:
-    return Tokenizer(Bpe.from_tokens(pattern, tokens, merges, specials))
+    return Tokenizer(Bpe.from_tokens(pattern, tokens, merges, added, whole_pieces))
 
 
 def _check_vocab_size(vocab_size: int, names: Sequence[str], pattern: str) -> None:
