@@ -298,7 +298,13 @@ impl Counts {
             count_pieces(source, &pattern, &special_tokens, &files.cleaning, job)
         })?;
         self.0.merge(counts)?;
-        report_of(py, report)
+        let dict = report_of(py, report)?;
+        if sampled {
+            let (taken, seen) = share.taken_of();
+            dict.set_item("sample", (taken.documents, taken.bytes))?;
+            dict.set_item("sampled_from", (seen.documents, seen.bytes))?;
+        }
+        Ok(dict)
     }
 
     fn add(&mut self, other: &Counts) -> PyResult<()> {

@@ -27,6 +27,10 @@ class Corpus:
         invalid: What is done with bytes that are not UTF-8: "replace" (by U+FFFD, counted in `report`) or "error".
         threads: Threads for the passes over it; None means one for each core.
 
+    Attributes:
+        report: What the last pass saw: documents, bytes read and used, sequences that were not UTF-8.
+        sample: What the last `count` of files with a limit took, in words; None where it took all.
+
     Raises:
         FileNotFoundError: A path does not exist.
         ValueError: No text file in a folder, an unknown rule or choice.
@@ -55,6 +59,7 @@ class Corpus:
         self.clean = _rule_names(clean)
         self.threads = threads
         self.report: dict[str, Any] = {}
+        self.sample: str | None = None
         self._name = os.fspath(several[0]) + (f" and {len(several) - 1} more" if len(several) > 1 else "")
         self._texts: Iterable[str] = ()
         self._read: list[tuple[int, str]] = []
@@ -82,6 +87,7 @@ class Corpus:
         corpus.clean = _rule_names(clean)
         corpus.threads = threads
         corpus.report = {}
+        corpus.sample = None
         corpus._name = "the texts"
         corpus._files = None
         # An iterator gives its texts once; this one stands in for it until then.
@@ -150,6 +156,7 @@ class Corpus:
                 progress=_with_total(progress, self.n_bytes),
             )
             _end(progress, self.n_bytes)
+            self.sample = _sample_line(self.report.pop("sample", None), self.report.pop("sampled_from", None))
             return counts
         texts = islice(self._each_text(), max_documents)
         self.report = {}
@@ -282,6 +289,13 @@ def _rule_names(names: Sequence[str]) -> list[str]:
         raise TypeError(f"clean must be a list of rules such as {CLEANING_RULES}, got the str {names!r}")
     clean_text("", list(names))  # refuses an unknown name
     return list(names)
+
+
+def _sample_line(taken: tuple[int, int] | None, of: tuple[int, int] | None) -> str | None:
+    """A sample in words, given documents and bytes of it and of all."""
+    if taken is None or of is None:
+        return None
+    return f"{taken[1]:,} of {of[1]:,} bytes, from {taken[0]:,} of {of[0]:,} documents"
 
 
 def _with_total(progress: Progress | None, total: int | None) -> Callable[[int], object] | None:

@@ -41,7 +41,8 @@ class Preparation:
     tokenizer: Path | None = None
     """Tokenizer to use, a folder or tokenizer.json; none trains one on the text."""
     pattern: str = "gpt2"
-    """How the tokenizer splits text into pieces before it merges: gpt2 or byte."""
+    """How text is split into pieces before merging: gpt2, cl100k, cl100k-trailing, qwen2, o200k, char, byte, or
+    regex:EXPRESSION."""
     special_tokens: tuple[str, ...] = ("<|endoftext|>",)
     """Names of special tokens, or one set of them: spm or bert."""
     max_bytes: int | None = None

@@ -73,11 +73,13 @@ def _prepare(argv: Sequence[str]) -> int:
 
 def _say_corpus(corpus: Corpus, seconds: float) -> None:
     report = corpus.report
-    rate = report["bytes_read"] / 1e6 / max(seconds, 1e-9)
+    rate = (corpus.n_bytes or report["bytes_read"]) / 1e6 / max(seconds, 1e-9)
     print(
         f"text       {len(corpus.files):,} files, {report['documents']:,} documents, {report['bytes_read']:,} bytes "
         f"in {seconds:.1f} s ({rate:.0f} MB/s)"
     )
+    if corpus.sample is not None:
+        print(f"sample     {corpus.sample}, for the tokenizer")
     if report["bytes_used"] != report["bytes_read"]:
         print(f"cleaned    {report['bytes_used']:,} bytes are left")
     if report["invalid_sequences"]:

@@ -20,12 +20,22 @@ pub struct Sample<S> {
     source: S,
     size: SampleSize,
     total_bytes: u64,
-    seen_bytes: u64,
-    taken_bytes: u64,
-    taken_documents: u64,
-    /// Whether the open document is one of those taken.
+    seen: Share,
+    taken: Share,
+    /// Whether the open document is one of those to be taken.
     taking: bool,
+    /// Whether some of it was.
+    has_taken: bool,
     kept: Block,
+}
+
+/// An amount of text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Documents of which it holds some.
+    pub documents: u64,
+    /// Bytes as they were read.
+    pub bytes: u64,
 }
 
 /// Less than this is not cut off a longer document.
@@ -35,25 +45,32 @@ impl<S: Source> Sample<S> {
     /// A share of `source`, which holds about `total_bytes`.
     pub fn new(source: S, size: SampleSize, total_bytes: u64) -> Self {
         let total_bytes = total_bytes.max(1);
-        Sample { source, size, total_bytes, seen_bytes: 0, taken_bytes: 0, taken_documents: 0, taking: false, kept: Block::default() }
+        let (seen, taken) = (Share::default(), Share::default());
+        Sample { source, size, total_bytes, seen, taken, taking: false, has_taken: false, kept: Block::default() }
+    }
+
+    /// What has been taken so far, and of how much.
+    pub fn taken_of(&self) -> (Share, Share) {
+        (self.taken, self.seen)
     }
 
     /// What a limit allows by now.
     fn due(&self, limit: u64) -> u64 {
-        let share = (self.seen_bytes as f64 / self.total_bytes as f64).min(1.0);
+        let share = (self.seen.bytes as f64 / self.total_bytes as f64).min(1.0);
         (limit as f64 * share).ceil() as u64
     }
 
     fn take(&mut self, text: &[u8], part: Part) {
-        self.seen_bytes += text.len() as u64;
+        self.seen.bytes += text.len() as u64;
         if part.starts {
-            self.taking = self.size.documents.is_none_or(|limit| self.taken_documents < self.due(limit).min(limit));
-            self.taken_documents += u64::from(self.taking);
+            self.seen.documents += 1;
+            self.taking = self.size.documents.is_none_or(|limit| self.taken.documents < self.due(limit).min(limit));
+            self.has_taken = false;
         }
         if !self.taking {
             return;
         }
-        let allowed = self.size.bytes.map_or(u64::MAX, |limit| self.due(limit).min(limit).saturating_sub(self.taken_bytes));
+        let allowed = self.size.bytes.map_or(u64::MAX, |limit| self.due(limit).min(limit).saturating_sub(self.taken.bytes));
         let text = if allowed >= text.len() as u64 {
             text
         } else if allowed >= LEAST_BYTES.min(self.size.bytes.unwrap_or(0)) {
@@ -62,7 +79,9 @@ impl<S: Source> Sample<S> {
             &[]
         };
         if !text.is_empty() {
-            self.taken_bytes += text.len() as u64;
+            self.taken.bytes += text.len() as u64;
+            self.taken.documents += u64::from(!self.has_taken);
+            self.has_taken = true;
             self.kept.push(text, part);
         }
     }
@@ -88,8 +107,9 @@ mod tests {
     use super::super::Texts;
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
-    /// Number of the text and length of everything taken.
+    /// Number of the text and length of everything taken; what is said of it is checked.
     fn taken(texts: &[&str], size: SampleSize, block_bytes: usize) -> Vec<(usize, usize)> {
         let total = texts.iter().map(|text| text.len() as u64).sum();
         let mut sample = Sample::new(Texts::new(texts, Pattern::Gpt2, None, block_bytes), size, total);
@@ -101,6 +121,10 @@ mod tests {
                 from = part.end;
             }
         }
+        let amount = |documents: usize, bytes| Share { documents: documents as u64, bytes };
+        let documents: BTreeSet<usize> = all.iter().map(|(file, _)| *file).collect();
+        let said = (amount(documents.len(), all.iter().map(|(_, n)| *n as u64).sum()), amount(texts.len(), total));
+        assert_eq!(sample.taken_of(), said);
         all
     }
 
