@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tinygpt import __main__, generate, show, train
+from tinygpt import __main__, generate, prepare, show, train
+from tinygpt._core import PATTERNS
 from tinygpt.manifest import Manifest
 from tinygpt.staging import lock_folder
 from tinygpt.tokenizer import Tokenizer
@@ -229,6 +230,23 @@ WRONG_INPUTS = {
     "prepare cats.txt --out new --tokenizer nothing": "nothing: no tokenizer.json",
     "prepare cats.txt --out new --special-tokens bart": "must hold one that ends a document",
     "prepare latin1.txt --out new --invalid error": "latin1.txt",
+    "encode": "--tokenizer is missing",
+    "encode a --tokenizer nowhere": "nowhere",
+    "encode a --tokenizer nothing": "nothing: no tokenizer.json",
+    "encode a --tokenizer badtokenizer": "badtokenizer/tokenizer.json: not JSON",
+    "encode --tokenizer other --file latin1.txt": "latin1.txt: not UTF-8 text (byte 0xf6 at 2)",
+    "encode --tokenizer other --file nothing": "nothing: is a directory",
+    "encode a --tokenizer other --format words": "--format must be one of ids, json, tokens, count",
+    "encode a --tokenizer other --pattern o200k": "leave both out",
+    "bench": "--input is missing: files or folders of text",
+    "bench --input nowhere.txt": "nowhere.txt: no such file",
+    "bench --input cats.txt --iterations 0": "--iterations must be at least 1, got 0",
+    "bench --input cats.txt --tokenizer nothing": "nothing: no tokenizer.json",
+    "bench --input cats.txt --vocab-size 5": "vocab_size must be at least 257",
+    "bench --input cats.txt --pattern gpt5": "unknown pattern",
+    "show other --on nowhere.txt": "nowhere.txt: no such file",
+    "show other --on latin1.txt": "latin1.txt: not UTF-8 text",
+    "show other --on empty.txt": "empty.txt: no text to look at",
     "show": "PATHS is missing",
     "show nowhere": "nowhere: no such file",
     "show nothing": "nothing",
@@ -276,7 +294,35 @@ def test_no_traceback_from_a_process_of_its_own(world: Path) -> None:
 def test_show_reads_a_tokenizer_with_unused_ids(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Tokenizer.from_merges([(b"a", b"b")], special_tokens={"<|endoftext|>": 500}).save(tmp_path / "tok")
     assert show.main([str(tmp_path / "tok")]) == 0
-    assert "longest token   'ab'" in capfd.readouterr().out
+    shown = capfd.readouterr().out
+    assert "unused ids      243\n" in shown
+    assert "longest tokens  'ab' (2 bytes), '\\x00' (1 bytes)" in shown
+
+
+def test_show_says_how_a_tokenizer_serves_a_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Tokenizer.from_merges([(b"a", b"b")], special_tokens=["<|endoftext|>"]).save(tmp_path / "tok")
+    (tmp_path / "text.txt").write_bytes("ab é".encode())
+    for on in ("ab é", str(tmp_path / "text.txt")):
+        assert show.main([str(tmp_path / "tok"), "--on", on]) == 0
+        shown = capfd.readouterr().out
+        assert "5 bytes, 4 characters\n  tokens          4, each 1.25 bytes, 1.00 characters\n" in shown
+        assert "single bytes    75.0% of the tokens\n  ids used        4 of 258\nab│ │\\xc3│\\xa9\n" in shown
+
+
+def test_a_sample_that_was_taken_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in "abcd":
+        (tmp_path / f"{name}.txt").write_text("a text of some words; " * 1000)
+    words = [str(tmp_path), "--vocab-size", "270", "--max-documents", "2", "--out"]
+    assert prepare.main([*words, str(tmp_path / "tokenizer"), "--tokenizer-only"]) == 0
+    assert prepare.main([*words, str(tmp_path / "data")]) == 0
+    line = "sample     44,000 of 88,000 bytes, from 2 of 4 documents, for the tokenizer\n"
+    assert capfd.readouterr().out.count(line) == 2
+
+
+def test_help_names_every_pattern(capfd: pytest.CaptureFixture[str]) -> None:
+    assert prepare.main(["--help"]) == 0
+    words = "".join(capfd.readouterr().out.split()).replace("│", "")
+    assert f"{','.join(PATTERNS)},orregex:EXPRESSION" in words
 
 
 def test_a_single_shard_finds_the_tokenizer_beside_it(

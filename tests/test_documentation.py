@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tinygpt import generate, train
+from tinygpt import bench, encode, generate, show, train
 from tinygpt.__main__ import VERBS
 from tinygpt.samplingconfig import Sampling
 
@@ -20,6 +20,7 @@ TOP = Path(__file__).parent.parent
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
 # The plan and the style show code that is not there to run.
 QUOTING = {"architecture.md", "style.md"}
+POSITIONAL = {"paths", "text"}
 # Sizes that a page names, in sizes that a test can wait for.
 SMALL = {"max_steps=2000": "max_steps=2", "vocab_size=8192": "vocab_size=400", "n_layer=6": "n_layer=1"}
 
@@ -83,9 +84,10 @@ def test_command_lines_name_flags_that_exist() -> None:
 
 
 def test_option_tables_give_the_defaults_of_the_fields() -> None:
-    classes = [*train.GROUPS.values(), generate.GenerateFlags, Sampling]
+    verbs = [generate.GenerateFlags, encode.EncodeFlags, show.ShowFlags, bench.BenchFlags]
+    classes = [*train.GROUPS.values(), *verbs, Sampling]
     declared: dict[str, set[str]] = {}
-    for field in (field for cls in classes for field in fields(cls)):
+    for field in (field for cls in classes for field in fields(cls) if field.name not in POSITIONAL):
         default = train.DEFAULTS.get(field.name, field.default)
         default = " ".join(default).replace("|", "¦") if isinstance(default, tuple) and default else default
         words: dict[object, str] = {None: "none", (): "none", MISSING: "required", "": "empty"}

@@ -13,7 +13,7 @@ import textwrap
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -115,7 +115,7 @@ def read(
         Model(n_layer=2)
     """
     knobs = _all_knobs(groups)
-    if any(word in ("-h", "--help") for word in argv):
+    if any(word in ("-h", "--help") for word in takewhile(lambda word: word != "--", argv)):
         _print_help(knobs, prog, description, defaults or {})
         raise SystemExit(0)
     flags = _read_flags(argv, knobs, prog)
@@ -199,7 +199,7 @@ def _read_flags(argv: Sequence[str], knobs: Mapping[str, _Knob], prog: str) -> d
             flag, equals, value = word.partition("=")
             knob, negated = _find_flag(flag, knobs)
             texts = [value] if equals else []
-            while not equals and not _is_switch(knob) and words and not _is_flag(words[0]) and (knob.many or not texts):
+            while not equals and not _is_switch(knob) and _is_value(words) and (knob.many or not texts):
                 texts.append(words.pop(0))
             given[knob.name] = _flag_value(knob, flag, texts, negated=negated), flag
     for knob in knobs.values():
@@ -227,6 +227,11 @@ def _flag_value(knob: _Knob, flag: str, texts: list[str], *, negated: bool) -> A
 def _is_flag(word: str) -> bool:
     """Whether a word of a command line is a flag; `-` and negative numbers are values."""
     return re.match(r"--?[A-Za-z]", word) is not None
+
+
+def _is_value(words: Sequence[str]) -> bool:
+    """Whether the next word is a value; `--` ends those of a flag that takes many."""
+    return bool(words) and words[0] != "--" and not _is_flag(words[0])
 
 
 def _is_switch(knob: _Knob) -> bool:

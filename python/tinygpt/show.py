@@ -1,5 +1,6 @@
 """`tinygpt show`: say what a file or folder is, and verify it."""
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,15 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 
 from tinygpt import runfolder
 from tinygpt._core import FormatError
-from tinygpt.command import run
+from tinygpt.command import byte_bar, run
 from tinygpt.config import read
 from tinygpt.header import HEADER_BYTES, read_header
 from tinygpt.manifest import Manifest
+from tinygpt.textblocks import decoded, name_of, read_blocks
 from tinygpt.tokenizer import Tokenizer
+from tinygpt.tokenview import escaped, shortened
+from tinygpt.usage import Usage
+
+_LONGEST = 5
+_SHOWN_TOKENS = 400
 
 Rows = Iterator[tuple[str, object]]
 
@@ -28,6 +36,8 @@ class ShowFlags:
     """Prepared folders, shards, tokenizers, checkpoints, runs."""
     verify: bool = False
     """Read all of it and compare every checksum."""
+    on: str | None = None
+    """How the tokenizer of each path serves this text: a file, `-` for standard input, or the text itself."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,14 +51,66 @@ def _show(argv: Sequence[str]) -> int:
     )
     if not flags.paths:
         raise ValueError("PATHS is missing: a prepared folder, shard, tokenizer, checkpoint or run")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale may lack characters that a token has
+        sys.stdout.reconfigure(errors="backslashreplace")
     for path in flags.paths:
         kind, rows = _look(path, verify=flags.verify)
         print(f"{path}: {kind}")
-        for name, value in rows:
-            print(f"  {name:<15} {value}")
+        _print(rows)
         if flags.verify:
             print("  verified        all of it")
+        if flags.on is not None:
+            _show_on(Tokenizer.load(path), flags.on)
     return 0
+
+
+def _print(rows: Iterable[tuple[str, object]]) -> None:
+    for name, value in rows:
+        print(f"  {name:<15} {value}")
+
+
+def _show_on(tokenizer: Tokenizer, on: str) -> None:
+    """How a tokenizer serves a text: figures of all of it, and the tokens of its beginning."""
+    usage, first = Usage(*tokenizer.token_lengths()), np.zeros(0, dtype=np.uint32)
+    name, n_bytes, blocks = _text(on)
+    with byte_bar("tokens") as progress:
+        for ids in tokenizer.encode_blocks(blocks):
+            usage.add(ids)
+            first = first if len(first) else ids[:_SHOWN_TOKENS]
+            progress(usage.n_bytes, n_bytes)
+    if not usage.n_tokens:
+        raise ValueError(f"{name}: no text to look at")
+    _print(
+        [
+            ("on", f"{name}: {usage.n_bytes:,} bytes, {usage.n_characters:,} characters"),
+            (
+                "tokens",
+                f"{usage.n_tokens:,}, each {usage.n_bytes / usage.n_tokens:.2f} bytes, "
+                f"{usage.n_characters / usage.n_tokens:.2f} characters",
+            ),
+            ("single bytes", f"{usage.single_byte_fraction:.1%} of the tokens"),
+            ("ids used", f"{usage.n_used:,} of {tokenizer.vocab_size:,}"),
+        ]
+    )
+    print(tokenizer.view_of(first.tolist()), end="\n" if len(first) == usage.n_tokens else " ...\n")
+
+
+def _text(on: str) -> tuple[str, int | None, Iterator[str]]:
+    """Name, bytes if they are known, and blocks of a text: a file's, standard input's, or the words themselves."""
+    path = Path(on)
+    if on == "-" or _exists(path):
+        return name_of(path), None if on == "-" else path.stat().st_size, decoded(read_blocks(path), name_of(path))
+    if len(on.split()) == 1 and ("/" in on or path.suffix.lower() in (".txt", ".md")):
+        raise FileNotFoundError(f"{on}: no such file")
+    raw = on.encode("utf-8", "surrogateescape")
+    return "the text", len(raw), decoded([raw], "--on")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # longer than a name may be, or a NUL in it
+        return False
 
 
 def _look(path: Path, *, verify: bool) -> tuple[str, Iterable[tuple[str, object]]]:
@@ -118,8 +180,6 @@ def _shard(path: Path, *, verify: bool) -> Rows:
 
 def _verify_shard(path: Path, vocab_size: int) -> None:
     """Compares a shard with the manifest beside it, and every id with the vocabulary."""
-    import numpy as np
-
     header = read_header(path)
     tokens = np.memmap(path, header.dtype, "r", HEADER_BYTES, (header.n_tokens,)) if header.n_tokens else np.zeros(0)
     for start in range(0, header.n_tokens, 1 << 22):
@@ -139,7 +199,14 @@ def _tokenizer(path: Path) -> Rows:
     yield "special tokens", special or "none"
     yield "fingerprint", tokenizer.fingerprint[:16]
     n_bytes, _ = tokenizer.token_lengths()
-    yield "longest token", repr(tokenizer.id_to_token(int(n_bytes.argmax())))
+    specials = set(tokenizer.special_tokens.values())
+    unused = tokenizer.vocab_size - int(np.count_nonzero(n_bytes)) - len(specials)
+    yield "unused ids", f"{unused:,}"
+    longest = np.argsort(-n_bytes.astype(np.int64), kind="stable")[:_LONGEST]
+    yield (
+        "longest tokens",
+        ", ".join(f"'{shortened(escaped(tokenizer.token_bytes(int(i))), 40)}' ({n_bytes[i]} bytes)" for i in longest),
+    )
 
 
 def _checkpoint(path: Path, *, verify: bool) -> Rows:

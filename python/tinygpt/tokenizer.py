@@ -25,7 +25,9 @@ from tinygpt.specials import (
     special_names,
 )
 from tinygpt.staging import staged_folder, sweep, write_file
+from tinygpt.textblocks import text_parts
 from tinygpt.tokenids import Ids, as_uint32, single
+from tinygpt.tokenview import TokenView, table
 
 
 class Tokenizer:
@@ -97,7 +99,7 @@ class Tokenizer:
         )
         if len(counts) == 0:
             raise ValueError(f"{corpus.name}: no text to learn a tokenizer from")
-        return cls.from_counts(counts, vocab_size=vocab_size, pattern=pattern, special_tokens=special_tokens)
+        return cls._learnt(counts, vocab_size, pattern, special_tokens, consume=True)
 
     @classmethod
     def from_counts(
@@ -111,15 +113,30 @@ class Tokenizer:
         """A tokenizer learnt from counted pieces: `Counts`, or `{piece: number of occurrences}` from any engine."""
         names = special_names(special_tokens)
         _check_vocab_size(vocab_size, names, pattern)
+        own = not isinstance(counts, Counts)
         counted = counts if isinstance(counts, Counts) else Counts(dict(counts))
+        return cls._learnt(counted, vocab_size, pattern, special_tokens, consume=own)
+
+    @classmethod
+    def _learnt(
+        cls,
+        counts: Counts,
+        vocab_size: int,
+        pattern: str,
+        special_tokens: Sequence[str] | Mapping[str, int],
+        *,
+        consume: bool,
+    ) -> "Tokenizer":
+        """A tokenizer learnt from counts, whose memory is given back first where they are not wanted any longer."""
+        names = special_names(special_tokens)
         wanted = 0 if pattern == "byte" else vocab_size - 256 - len(names)
-        bpe = Bpe.learn(counted, n_merges=wanted, pattern=pattern, special_tokens=names)
+        bpe = Bpe.learn(counts, n_merges=wanted, pattern=pattern, special_tokens=names, consume=consume)
         found = len(bpe.merges())
-        if found < wanted:
+        if found < wanted and pattern != "char":  # where every character is one id, there is nothing more to learn
             warnings.warn(
                 f"no pair of tokens is left after {found} merges, so the vocabulary has {len(bpe)} ids, not "
                 f"{vocab_size}: the text is small for it",
-                stacklevel=2,
+                stacklevel=3,
             )
         if isinstance(special_tokens, Mapping):
             merges = cls(bpe).merges
@@ -315,6 +332,22 @@ class Tokenizer:
         for text in texts:
             yield from self._bpe.encode(text, allowed)
 
+    def encode_blocks(
+        self, blocks: Iterable[str], *, allowed_special: Literal["all"] | Iterable[str] = ()
+    ) -> Iterator[npt.NDArray[np.uint32]]:
+        """The ids of one text that comes in blocks cut anywhere, as arrays that follow one another.
+
+        They are the ids of the blocks joined; memory does not grow with the text.
+
+        Example:
+            >>> tokenizer = Tokenizer.from_merges([(b"a", b"b")])
+            >>> [ids.tolist() for ids in tokenizer.encode_blocks(["a", "b", "c"])]
+            [[256, 99]]
+        """
+        allowed = self._allowed(allowed_special)
+        for text in text_parts(blocks, pattern=self.pattern, whole=list(self._specials)):
+            yield self.encode_to_numpy(text, allowed_special=allowed)
+
     def decode(self, ids: Ids, errors: str = "replace") -> str:
         """The text of ids, special tokens by name.
 
@@ -459,6 +492,25 @@ class Tokenizer:
     def id_to_token(self, id: int) -> str:
         r"""The text of an id; bytes that are no character are shown as `\xe2`."""
         return self.token_bytes(id).decode(errors="backslashreplace")
+
+    def view(self, text: str, *, allowed_special: Literal["all"] | Iterable[str] = ()) -> TokenView:
+        """How a text falls into tokens: coloured when printed to a terminal, and as the last line of a notebook's cell.
+
+        Example:
+            >>> print(Tokenizer.from_merges([(b"a", b"b")]).view("abba"))
+            ab│b│a
+        """
+        return self.view_of(self.encode(text, allowed_special=allowed_special))
+
+    def view_of(self, ids: Iterable[int]) -> TokenView:
+        """The same of ids."""
+        specials = set(self._specials.values())
+        return TokenView([(id, self.token_bytes(id), id in specials) for id in ids])
+
+    def _repr_html_(self) -> str:
+        names = ", ".join(f"{name} = {id}" for name, id in self._specials.items())
+        rows = {"ids": f"{self.vocab_size:,}", "merges": f"{len(self._bpe.merges()):,}", "pattern": self.pattern}
+        return table("Tokenizer", {**rows, "special tokens": names or "none", "fingerprint": self.fingerprint[:16]})
 
     def __len__(self) -> int:
         return self.vocab_size
