@@ -4,7 +4,7 @@
 //! other memory. Longer pieces and rows of ids lie in stores. All of it is bounded: a full cache starts anew.
 
 use crate::key::{Key, SHORT_BYTES, hash_long};
-use crate::prefetch::prefetch;
+use crate::memory::{large_vec, prefetch};
 use crate::pretokenize::Bounds;
 
 /// A piece and its ids; no ids, no piece.
@@ -152,10 +152,10 @@ impl Cache {
         self.slots[at & mask] = slot;
     }
 
-    /// Grows a half-full table; empties one that may not grow.
+    /// Grows a table that is three fifths full; empties one that may not grow.
     fn make_room(&mut self) {
         let stored = self.bytes.len() + 4 * self.ids.len();
-        if 2 * self.used < self.slots.len() && stored < self.store_bytes {
+        if 5 * self.used < 3 * self.slots.len() && stored < self.store_bytes {
             return;
         }
         if stored >= self.store_bytes || self.slots.len() == MOST_SLOTS {
@@ -165,8 +165,9 @@ impl Cache {
             self.used = 0;
             return;
         }
-        let n = 4 * self.slots.len();
-        let old = std::mem::replace(&mut self.slots, vec![Slot::default(); n.min(MOST_SLOTS)]);
+        let n = 2 * self.slots.len();
+        let old = std::mem::replace(&mut self.slots, large_vec(n));
+        self.slots.resize(n, Slot::default());
         for slot in old.into_iter().filter(|slot| slot.n != 0) {
             let hash = if slot.key.place().is_some() { slot.key.low } else { slot.key.hash() };
             self.insert(slot, hash);

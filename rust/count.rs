@@ -7,6 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::key::{Key, SHORT_BYTES, hash_long};
+use crate::memory::{large_vec, prefetch};
 use crate::pretokenize::{Bounds, Pattern, Scanner};
 use aho_corasick::AhoCorasick;
 use std::sync::{Mutex, PoisonError};
@@ -97,7 +98,8 @@ impl Table {
 
     #[inline(never)]
     fn grow(&mut self, n: usize) {
-        let old = std::mem::replace(&mut self.slots, vec![Slot::default(); n]);
+        let old = std::mem::replace(&mut self.slots, large_vec(n));
+        self.slots.resize(n, Slot::default());
         for slot in old.into_iter().filter(|slot| slot.count != 0) {
             let mut at = self.place(hash_of(slot.key));
             while self.slots[at & (n - 1)].count != 0 {
@@ -295,7 +297,9 @@ impl<'a> Tally<'a> {
             let (start, length) = (bound[0], bound[1] - bound[0]);
             if length <= SHORT_BYTES {
                 let key = Key::short(text, start, length);
-                self.found.push((key, key.hash()));
+                let hash = key.hash();
+                prefetch(&self.table.slots, self.table.place(hash));
+                self.found.push((key, hash));
             } else {
                 let piece = &text[start..bound[1]];
                 self.table.add_long(piece, hash_long(piece), 1)?;

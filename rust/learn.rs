@@ -19,6 +19,7 @@
 use crate::count::Counts;
 use crate::error::{Error, Result};
 use crate::job::Job;
+use crate::memory::{large_vec, prefetch};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -173,6 +174,8 @@ impl Neighbours {
     }
 }
 
+/// How many places ahead memory is asked for.
+const AHEAD: usize = 16;
 /// In the place of a place: the pair is not recorded.
 const UNRECORDED: usize = usize::MAX;
 
@@ -210,7 +213,7 @@ impl<W: Width> Learner<W> {
             return Err(Error::Invalid(message));
         }
         let edge = Slot { id: W::EDGE, weight: W::new(0) };
-        let mut slots = Vec::with_capacity(n_slots);
+        let mut slots = large_vec(n_slots);
         counts.for_each(|piece, n| {
             if piece.len() > 1 {
                 let weight = weights.distinct.partition_point(|known| *known > n);
@@ -260,7 +263,8 @@ impl<W: Width> Learner<W> {
             self.pairs.insert(key, Pair { count: *count, places });
             self.heap.push((*count, Reverse(key)));
         }
-        self.places = vec![0; start];
+        self.places = large_vec(start);
+        self.places.resize(start, 0);
         for (pair, _, at) in byte_pairs(&self.slots) {
             let next = &mut sums[pair].1;
             if *next != UNRECORDED {
@@ -365,8 +369,11 @@ impl<W: Width> Learner<W> {
         let (left_bytes, right_bytes) = (self.lengths[left as usize] as usize, self.lengths[right as usize] as usize);
         let (left, right, new_id) = (W::new(left), W::new(right), W::new(new));
         let (mut chained, mut n_chained) = (0, 0);
-        for place in &self.places[places] {
-            let at = *place as usize;
+        for i in places {
+            if let Some(ahead) = self.places.get(i + AHEAD) {
+                prefetch(&self.slots, *ahead as usize);
+            }
+            let at = self.places[i] as usize;
             let middle = at + left_bytes;
             let slot = self.slots[at];
             // Edges between ids only ever vanish. So a slot that once was the first of `left` is either that still, or

@@ -38,10 +38,10 @@ mod error;
 mod job;
 mod key;
 mod learn;
+mod memory;
 mod merge;
 mod parallel;
 mod pipeline;
-mod prefetch;
 mod pretokenize;
 #[cfg(feature = "python")]
 mod python;
