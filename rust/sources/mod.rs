@@ -116,24 +116,30 @@ fn part_length(available: &[u8], want: usize, complete: bool, pattern: &Pattern)
 }
 
 /// The end of the last piece whose end cannot depend on what comes after `stretch`; if any stand before white space, of
-/// those, for the rules of [`crate::clean`] must see white space in one run.
+/// those, for the rules of [`crate::clean`] must see white space in one run; else, if any, of those after other characters.
 fn last_piece_end(stretch: &[u8], pattern: &Pattern) -> usize {
     let text = String::from_utf8_lossy(stretch);
-    let (mut at, mut between, mut before_space) = (0, 0, None);
+    let (mut at, mut length_before) = (0, 0);
+    let (mut between, mut after_text, mut before_space) = (0, None, None);
     for piece in pattern.pieces(&text) {
+        let before = at - length_before;
         at += piece.len();
         if at + MAX_PIECE_BYTES + 8 > text.len() {
             break;
         }
         // A piece of the byte pattern may end within a character.
-        if text.is_char_boundary(at) {
-            between = at;
-            if text[at..].starts_with(char::is_whitespace) && !ends_in_space(&text.as_bytes()[..at]) {
-                before_space = Some(at);
-            }
+        if text.is_char_boundary(at) && !ends_in_space(&text.as_bytes()[..at]) {
+            after_text = Some(at);
+            before_space = if text[at..].starts_with(char::is_whitespace) { after_text } else { before_space };
+        } else if text.is_char_boundary(at) && after_text.is_none() {
+            // White space may be split otherwise where it ends the text.
+            let lengths = [length_before, piece.len()].into_iter().filter(|length| *length > 0);
+            let stays = text.get(before..at).is_none_or(|alone| pattern.pieces(alone).map(<[u8]>::len).eq(lengths));
+            between = if between == 0 || stays { at } else { between };
         }
+        length_before = piece.len();
     }
-    let end = before_space.unwrap_or(between);
+    let end = before_space.or(after_text).unwrap_or(between);
     // Back from the repaired text to the raw bytes.
     let (mut repaired, mut raw) = (0, 0);
     for chunk in stretch.utf8_chunks() {
@@ -312,6 +318,19 @@ pub(crate) mod tests {
                     let cleaned: String = parts.iter().enumerate().map(|(i, part)| rule(part, i == 0).into_owned()).collect();
                     assert!(cleaned == rule(&text, true), "{name} of {unit:?}, {pattern:?}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_forced_cut_changes_no_piece() {
+        let [lines, ragged] = ["!\n\t\t".repeat(5 << 18), "\t".repeat((3 << 20) - 2) + &"1".repeat(2 << 20)];
+        let run = Pattern::from_name(r"regex:\s+(?!\S)|\s|\w+").unwrap();
+        for text in [&lines, &ragged] {
+            for pattern in [&Pattern::Gpt2, &Pattern::Cl100kTrailing, &Pattern::O200k, &Pattern::Char, &run] {
+                let parts = Texts::new(&[text], pattern.clone(), None, 4096).fill_all();
+                let of_parts: Vec<&[u8]> = parts.iter().flat_map(|part| pattern.pieces(part)).collect();
+                assert!(of_parts == pattern.pieces(text).collect::<Vec<_>>(), "{pattern:?} {:?}", &text[..4]);
             }
         }
     }
