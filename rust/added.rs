@@ -225,7 +225,10 @@ impl Pass {
             if from < start {
                 each(Segment::Text(&text[from..start]));
             }
-            each(Segment::Id(id));
+            // What an earlier token has taken with its white space is not found again.
+            if start < end {
+                each(Segment::Id(id));
+            }
             from = end;
         }
         if from < text.len() {
@@ -277,6 +280,7 @@ mod tests {
             (vec![token("<s>", 1, left)], "a \n<s> b", vec!["a", "#1", " b"]),
             (vec![token("<s>", 1, right)], "a <s>\u{3000} b", vec!["a ", "#1", "b"]),
             (vec![token("<s>", 1, left | right)], " <s>  <s> ", vec!["#1", "#1"]),
+            (vec![token(" ", 1, left | right)], "a  b", vec!["a", "#1", "b"]),
             (vec![token("cat", 1, word)], "cat scat cat\u{301} cat\u{b2} _cat", vec!["#1", " scat cat\u{301} ", "#1", "\u{b2} _cat"]),
             (vec![token("abc", 1, word), token("bc", 2, 0)], "xabc bc", vec!["xabc ", "#2"]),
             (vec![token("ab", 1, late), token("bc", 2, 0)], "abc ab", vec!["a", "#2", " ", "#1"]),

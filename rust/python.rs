@@ -487,7 +487,8 @@ impl Bpe {
 /// The shards of a folder, being written: add files or texts, then finish once.
 #[pyclass(module = "tinygpt._core")]
 struct ShardSet {
-    bpe: Py<Bpe>,
+    /// `None` where ids come from outside.
+    bpe: Option<Py<Bpe>>,
     val_fraction: f64,
     shards: Option<Shards>,
 }
@@ -498,7 +499,33 @@ impl ShardSet {
     #[pyo3(signature = (folder, bpe, *, eot_id, shard_tokens, val_fraction))]
     fn new(folder: PathBuf, bpe: Py<Bpe>, eot_id: Option<u32>, shard_tokens: u64, val_fraction: f64) -> PyResult<ShardSet> {
         let shards = Shards::new(&folder, &bpe.get().0, eot_id, shard_tokens, val_fraction)?;
-        Ok(ShardSet { bpe, val_fraction, shards: Some(shards) })
+        Ok(ShardSet { bpe: Some(bpe), val_fraction, shards: Some(shards) })
+    }
+
+    /// For ids of another tokenizer; `lengths` are the bytes of text of each.
+    #[staticmethod]
+    #[pyo3(signature = (folder, *, lengths, fingerprint, eot_id, shard_tokens, val_fraction))]
+    fn of_ids(
+        folder: PathBuf,
+        lengths: Vec<u32>,
+        fingerprint: [u8; 32],
+        eot_id: Option<u32>,
+        shard_tokens: u64,
+        val_fraction: f64,
+    ) -> PyResult<ShardSet> {
+        let shards = Shards::of_ids(&folder, lengths, fingerprint, eot_id, shard_tokens, val_fraction)?;
+        Ok(ShardSet { bpe: None, val_fraction, shards: Some(shards) })
+    }
+
+    /// Documents and their ids, little-endian uint32.
+    fn add_ids(&mut self, py: Python<'_>, texts: Vec<Bound<'_, PyString>>, ids: Vec<Vec<u8>>) -> PyResult<()> {
+        let (texts, shards) = (texts_of(&texts)?, self.shards.as_mut().ok_or_else(finished)?);
+        call(py, || {
+            texts.iter().zip(&ids).try_for_each(|(text, ids)| {
+                let ids: Vec<u32> = ids.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]])).collect();
+                shards.add_document(text, &ids)
+            })
+        })
     }
 
     /// Name of the tokens' type.
@@ -514,7 +541,7 @@ impl ShardSet {
         threads: Option<i64>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let (encoder, shards) = (&self.bpe.get().0, self.shards.as_mut().ok_or_else(finished)?);
+        let (encoder, shards) = (&self.bpe.as_ref().ok_or_else(of_ids)?.get().0, self.shards.as_mut().ok_or_else(finished)?);
         let mut source = files.source(encoder.vocab().pattern(), Some(self.val_fraction), BLOCK_BYTES);
         let report = call_with_job(py, threads, progress, |job| encode_to_shards(&mut source, encoder, &files.cleaning, shards, job))?;
         let dict = report_of(py, report)?;
@@ -531,7 +558,7 @@ impl ShardSet {
         clean: Vec<String>,
         threads: Option<i64>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let (encoder, shards) = (&self.bpe.get().0, self.shards.as_mut().ok_or_else(finished)?);
+        let (encoder, shards) = (&self.bpe.as_ref().ok_or_else(of_ids)?.get().0, self.shards.as_mut().ok_or_else(finished)?);
         let cleaning = Cleaning { rules: rules(&clean)?, ..Cleaning::none() };
         let texts = texts_of(&texts)?;
         let mut source = Texts::new(&texts, encoder.vocab().pattern().clone(), Some(self.val_fraction), BLOCK_BYTES);
@@ -546,6 +573,10 @@ impl ShardSet {
         let dicts = |facts: Vec<ShardFacts>| facts.iter().map(|facts| facts_of(py, facts)).collect::<PyResult<Vec<_>>>();
         Ok([dicts(train)?, dicts(val)?])
     }
+}
+
+fn of_ids() -> PyErr {
+    PyRuntimeError::new_err("these shards take ids, not text")
 }
 
 fn finished() -> PyErr {

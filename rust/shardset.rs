@@ -3,7 +3,7 @@
 use crate::encode::Encoder;
 use crate::error::{Error, Result};
 use crate::shard::{MAX_SHARD_TOKENS, ShardFacts, ShardKind, ShardWriter, TokenType};
-use crate::sources::Side;
+use crate::sources::{Side, side_of};
 use std::path::{Path, PathBuf};
 
 /// A part of a document as tokens; `end` is where it ends in the block's.
@@ -45,27 +45,60 @@ impl Split {
 const MAX_MOVED_TOKENS: u64 = 1 << 22;
 
 impl Shards {
-    /// Starts writing to `folder`, which exists and holds no shards.
+    /// Starts writing to `folder`, which exists and holds no shards. `lengths` are the bytes of text of each id, and
+    /// `fingerprint` is the tokenizer's.
     ///
     /// # Errors
     ///
     /// `shard_tokens` or `val_fraction` out of range.
-    pub fn new(folder: &Path, encoder: &Encoder, eot_id: Option<u32>, shard_tokens: u64, val_fraction: f64) -> Result<Shards> {
+    pub fn of_ids(
+        folder: &Path,
+        lengths: Vec<u32>,
+        fingerprint: [u8; 32],
+        eot_id: Option<u32>,
+        shard_tokens: u64,
+        val_fraction: f64,
+    ) -> Result<Shards> {
         if !(1..=MAX_SHARD_TOKENS).contains(&shard_tokens) {
             return Err(Error::Invalid(format!("shard_tokens must be from 1 to {MAX_SHARD_TOKENS}, got {shard_tokens}")));
         }
         if !(0.0..1.0).contains(&val_fraction) {
             return Err(Error::Invalid(format!("val_fraction must be at least 0 and below 1, got {val_fraction}")));
         }
-        let vocab = encoder.vocab();
-        let token_type = TokenType::for_vocab(vocab.len());
-        // An id is at most 2^24, and a token shorter than 4 GiB.
-        let kind = ShardKind { token_type, vocab_size: vocab.len() as u32, eot_id, fingerprint: vocab.fingerprint() };
+        let token_type = TokenType::for_vocab(lengths.len());
+        // An id is below 2^32, and a token shorter than 4 GiB.
+        let kind = ShardKind { token_type, vocab_size: lengths.len() as u32, eot_id, fingerprint };
         let mut eot = Vec::new();
         token_type.write(eot_id.as_slice(), &mut eot);
-        let lengths = vocab.tokens().iter().map(|token| token.len() as u32).collect();
         let splits = [Split::default(), Split::default()];
         Ok(Shards { folder: folder.to_path_buf(), kind, shard_tokens, val_fraction, eot, lengths, splits, document_tokens: 0 })
+    }
+
+    /// As [`Shards::of_ids`], for the ids of `encoder`.
+    ///
+    /// # Errors
+    ///
+    /// `shard_tokens` or `val_fraction` out of range.
+    pub fn new(folder: &Path, encoder: &Encoder, eot_id: Option<u32>, shard_tokens: u64, val_fraction: f64) -> Result<Shards> {
+        let vocab = encoder.vocab();
+        let lengths = vocab.tokens().iter().map(|token| token.len() as u32).collect();
+        Self::of_ids(folder, lengths, vocab.fingerprint(), eot_id, shard_tokens, val_fraction)
+    }
+
+    /// Appends a document that was encoded elsewhere: whole to the side that a hash of its text says.
+    ///
+    /// # Errors
+    ///
+    /// An id that the vocabulary does not have, or the disk refuses.
+    pub fn add_document(&mut self, text: &str, ids: &[u32]) -> Result<()> {
+        if let Some(place) = ids.iter().position(|id| *id >= self.kind.vocab_size) {
+            let (id, size) = (ids[place], self.kind.vocab_size);
+            return Err(Error::Invalid(format!("id {id} at place {place} is not in the vocabulary of {size} ids")));
+        }
+        let side = side_of(text.as_bytes(), Some(self.val_fraction));
+        let mut tokens = Vec::new();
+        self.kind.token_type.write(ids, &mut tokens);
+        self.write(&tokens, &EncodedPart { end: tokens.len(), text_bytes: text.len() as u64, side, ends: true })
     }
 
     /// Width of the tokens.

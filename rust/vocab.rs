@@ -146,6 +146,8 @@ impl Vocab {
         self.tokens.resize(size, Box::from([]));
         for added in &self.added {
             let (name, id) = (&added.content, added.id);
+            // A token that no piece can become is one of text only because it was added.
+            let is_reached = name.len() == 1 || self.whole_pieces || self.merges.iter().any(|merge| merge.id == id);
             let token = &mut self.tokens[id as usize];
             let is_same = !added.is_special() && **token == *name.as_bytes();
             if !token.is_empty() && !is_same {
@@ -154,7 +156,7 @@ impl Vocab {
             }
             if added.is_special() {
                 self.specials.push((name.clone(), id));
-            } else if !is_same {
+            } else if !(is_same && is_reached) {
                 *token = name.as_bytes().into();
                 self.beside.push(id);
             }

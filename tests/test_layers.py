@@ -16,7 +16,7 @@ def floors(column: int) -> dict[str, int]:
     """Module -> floor, from the table of the page; 2 is the column of Python, 3 that of Rust."""
     verbs = re.findall(r"(\w+)\.py", next(line for line in PAGE.splitlines() if "the verbs, about" in line))
     table: dict[str, int] = {}
-    for row in re.findall(r"^\| \d .*", PAGE, re.MULTILINE):
+    for row in re.findall(r"^\| \d+ .*", PAGE, re.MULTILINE):
         cell = row.split("|")[column]
         names = verbs if "the verbs" in cell else re.findall(r"\w+", cell)
         table |= dict.fromkeys(names, int(row.split("|")[1]))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from samples import HARD, assigned_texts, sample
 from tinygpt import Tokenizer
 from tinygpt._core import pieces
-from tinygpt.formats.tokenizer_json import BYTE_TO_CHARACTER
+from tinygpt.formats.bytealphabet import spell
 from tokenizers import pre_tokenizers
 
 SPACE = r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -70,9 +70,6 @@ def as_tiktoken(name: str) -> tiktoken.Encoding:
 
 @functools.cache
 def as_tokenizers(name: str) -> tokenizers.Tokenizer:
-    def spell(token: bytes) -> str:
-        return "".join(BYTE_TO_CHARACTER[byte] for byte in token)
-
     vocab = {spell(learnt(name).token_bytes(i)): i for i in range(3000)}
     merges = [(spell(left), spell(right)) for left, right in learnt(name).merges]
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, merges))

@@ -130,6 +130,17 @@ class ShardSet:
     def __new__(
         cls, folder: str, bpe: Bpe, *, eot_id: int | None, shard_tokens: int, val_fraction: float
     ) -> ShardSet: ...
+    @staticmethod
+    def of_ids(
+        folder: str,
+        *,
+        lengths: list[int],
+        fingerprint: bytes,
+        eot_id: int | None,
+        shard_tokens: int,
+        val_fraction: float,
+    ) -> ShardSet: ...
+    def add_ids(self, texts: list[str], ids: list[bytes]) -> None: ...
     def dtype(self) -> str: ...
     def add_files(
         self, files: Files, *, threads: int | None = None, progress: Callable[[int], object] | None = None

@@ -4,7 +4,6 @@ The folder is a Hugging Face model folder. During training it also holds `optimi
 from which a run continues bit for bit. Everything is JSON or safetensors; no pickle is ever written or read.
 """
 
-import codecs
 import dataclasses
 import json
 import re
@@ -12,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from torch import Tensor
 
 from tinygpt import runfolder
 from tinygpt._core import FormatError
+from tinygpt.anytokenizer import AnyTokenizer
+from tinygpt.foreigntokenizer import tokenizer_in
 from tinygpt.formats import huggingface
 from tinygpt.model import GPT
 from tinygpt.staging import staged_folder
-from tinygpt.tokenizer import Tokenizer
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 TRAINER_FILE = "trainer.json"
@@ -81,6 +82,7 @@ class Checkpoint:
     Example:
         >>> import tempfile
         >>> from tinygpt.model import GPTConfig
+        >>> from tinygpt.tokenizer import Tokenizer
         >>> model = GPT(GPTConfig(vocab_size=257, block_size=16, n_layer=1, n_head=2, d_model=16))
         >>> with tempfile.TemporaryDirectory() as parent:
         ...     Checkpoint(model, Tokenizer.train(["a"], pattern="byte")).save(f"{parent}/model")
@@ -90,7 +92,7 @@ class Checkpoint:
     """
 
     def __init__(
-        self, model: GPT, tokenizer: Tokenizer | None = None, *, folder: Path | None = None, step: int | None = None
+        self, model: GPT, tokenizer: AnyTokenizer | None = None, *, folder: Path | None = None, step: int | None = None
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -117,9 +119,8 @@ class Checkpoint:
         folder = _find(Path(path), which, verify=verify)
         model = GPT.from_pretrained(folder).to(device)
         model.eval()
-        tokenizer = Tokenizer.load(folder) if (folder / "tokenizer.json").is_file() else None
         step = _read_json(folder / TRAINER_FILE).get("step") if (folder / TRAINER_FILE).is_file() else None
-        return cls(model, tokenizer, folder=folder, step=step)
+        return cls(model, tokenizer_in(folder), folder=folder, step=step)
 
     def save(self, folder: str | Path, *, state: TrainingState | None = None, replace: bool = False) -> None:
         """Writes a Hugging Face model folder, whole or not at all; the weights are float32.
@@ -210,7 +211,7 @@ class Checkpoint:
             stop=() if eot is None else (eot,),
             n_ids=self.tokenizer.vocab_size,
         )
-        return _until(_characters(self.tokenizer, ids, eot), stops)
+        return _until(self.tokenizer.decode_stream(takewhile(lambda i: i != eot, ids)), stops)
 
 
 _SPECIAL_IDS = {"eos_id": "eot_id", "bos_id": "bos_id", "pad_id": "pad_id"}
@@ -245,16 +246,6 @@ def _find(path: Path, which: str | int, *, verify: bool) -> Path:
         looked_for = "config.json (a model's folder) or step-*/ with its checksums (a run's folder)"
         raise FileNotFoundError(f"{path}: no whole checkpoint in it; looked for {looked_for}")
     return folder
-
-
-def _characters(tokenizer: Tokenizer, ids: Iterator[int], eot: int | None) -> Iterator[str]:
-    """Whole characters of the ids up to `eot`."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    for i in ids:
-        if i == eot:
-            break
-        yield decoder.decode(tokenizer.decode_bytes([i]))
-    yield decoder.decode(b"", final=True)
 
 
 def _until(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:

@@ -178,6 +178,21 @@ class Corpus:
         for batch in _batches(self._each_text()):
             self._add_to_report(shards.add_texts(batch, clean=self.clean, threads=threads), progress)
 
+    def write_ids(
+        self, shards: ShardSet, *, encode: Callable[[list[str]], list[bytes]], progress: Progress | None = None
+    ) -> None:
+        """Adds every document to `shards` as the ids that `encode` gives for a batch, each little-endian uint32."""
+        done = 0
+        for batch in _batches(self):
+            shards.add_ids(batch, encode(batch))
+            done += sum(len(text.encode()) for text in batch)
+            if progress is not None:
+                progress(done, self.n_bytes)
+        _end(progress, self.n_bytes)
+        self.report = {"bytes_read": done, "bytes_used": done, "invalid_sequences": 0, **self.report}
+        if self._files is not None:
+            self._read = [(n_bytes, xxh3_file(path)) for path, n_bytes in self._files.files()]
+
     def lineage(self) -> dict[str, Any] | None:
         """What the last `write` read, for the manifest: settings, files, their lengths and checksums."""
         if self._files is None:

@@ -6,19 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.dataset import TokenDataset
+from tinygpt.foreigntokenizer import tokenizer_in
 from tinygpt.model import GPT, GPTConfig
-from tinygpt.tokenizer import Tokenizer
 
 
-def tokenizer_beside(data: TokenDataset) -> Tokenizer | None:
-    """The tokenizer.json that lies beside the shards; None when there is none, or no folder."""
-    if data.folder is None or not (data.folder / "tokenizer.json").is_file():
-        return None
-    return Tokenizer.load(data.folder)
+def tokenizer_beside(data: TokenDataset) -> AnyTokenizer | None:
+    """The tokenizer that lies beside the shards; None when there is none, or no folder."""
+    return None if data.folder is None else tokenizer_in(data.folder)
 
 
-def check_kinship(model: GPT, train: TokenDataset, val: TokenDataset | None, tokenizer: Tokenizer | None) -> None:
+def check_kinship(model: GPT, train: TokenDataset, val: TokenDataset | None, tokenizer: AnyTokenizer | None) -> None:
     """Returns when model, data and tokenizer belong together.
 
     Raises:
@@ -87,7 +86,7 @@ def differences(
     *,
     run: Path,
     data: Mapping[str, TokenDataset | None],
-    tokenizer: Tokenizer | None,
+    tokenizer: AnyTokenizer | None,
     model_config: GPTConfig | None,
     changes: Mapping[str, Any],
 ) -> list[str]:

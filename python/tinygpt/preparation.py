@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tinygpt._core import FormatError
 from tinygpt.corpus import Corpus, Progress
+from tinygpt.foreigntokenizer import LoadedTokenizer, load_tokenizer
 from tinygpt.manifest import Manifest, check_replaceable
 from tinygpt.specials import SPECIAL_SETS, check_ends_documents
 from tinygpt.tokenizer import Tokenizer
@@ -83,10 +84,12 @@ class Preparation:
             threads=threads,
         )
 
-    def tokenizer_for(self, corpus: Corpus, *, vocab_size: int, bar: Bar = lambda stage: nullcontext()) -> Tokenizer:
+    def tokenizer_for(
+        self, corpus: Corpus, *, vocab_size: int, bar: Bar = lambda stage: nullcontext()
+    ) -> LoadedTokenizer:
         """The tokenizer that was named, or one trained on the corpus."""
         if self.tokenizer is not None:
-            return Tokenizer.load(self.tokenizer)
+            return load_tokenizer(self.tokenizer)
         with bar("tokenizer") as progress:
             return Tokenizer.train(
                 corpus,
@@ -146,14 +149,14 @@ class Preparation:
         if (manifest.val_fraction, manifest.shard_tokens) != (self.val_fraction, self.shard_tokens):
             return None
         if self.tokenizer is not None:
-            is_same = manifest.fingerprint == Tokenizer.load(self.tokenizer).fingerprint
+            is_same = manifest.fingerprint == load_tokenizer(self.tokenizer).fingerprint
         else:
             is_same = manifest.training == self._training(vocab_size)
         if not is_same or not corpus.unchanged_since(manifest.corpus):
             return None
         try:
             manifest.check(folder)
-            is_whole = Tokenizer.load(folder).fingerprint == manifest.fingerprint
+            is_whole = load_tokenizer(folder).fingerprint == manifest.fingerprint
         except (FormatError, OSError):
             return None
         return manifest if is_whole else None

@@ -9,7 +9,7 @@ SPECIAL_SETS = {
 }
 """Sets of special tokens that go by one name."""
 
-EOT_NAMES = (END_OF_TEXT, "<eos>", "</s>", "[SEP]")
+EOT_NAMES = (END_OF_TEXT, "<eos>", "</s>", "[SEP]", "<|end_of_text|>")
 BOS_NAMES = ("<bos>", "<s>", "[BOS]", "<|begin_of_text|>", "<|startoftext|>")
 PAD_NAMES = ("<pad>", "[PAD]", "<|pad|>")
 

@@ -1,36 +1,33 @@
 """Tokenizer: text to ids and back. The work is done in Rust; this is its face."""
 
-import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from tinygpt._core import Bpe, Counts, FormatError, ShardSet
 from tinygpt.corpus import Progress, Source, as_corpus
-from tinygpt.formats import tiktoken, tokenizer_json
-from tinygpt.manifest import Manifest, Shard, check_replaceable
-from tinygpt.specials import (
-    BOS_NAMES,
-    END_OF_TEXT,
-    EOT_NAMES,
-    PAD_NAMES,
-    AddedTokens,
-    check_ends_documents,
-    special_ids,
-    special_names,
-)
-from tinygpt.staging import staged_folder, sweep, write_file
+from tinygpt.formats import peers, tokenizerfiles
+from tinygpt.formats.plaintokenizer import PlainTokenizer
+from tinygpt.manifest import Manifest
+from tinygpt.paddedbatch import padded_batch
+from tinygpt.shardfolder import ShardFolder
+from tinygpt.specials import END_OF_TEXT, PAD_NAMES, special_ids, special_names
 from tinygpt.textblocks import text_parts
-from tinygpt.tokenids import Ids, as_uint32, single
 from tinygpt.tokenview import TokenView, table
+from tinygpt.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import tiktoken
+    import tokenizers
 
 
-class Tokenizer:
+class Tokenizer(Vocabulary):
     """Byte-level BPE. Immutable: it may be shared between threads, pickled and forked.
 
     Every text can be encoded and `decode(encode(text)) == text`. Text is text: the string of a special token becomes
@@ -47,12 +44,11 @@ class Tokenizer:
     Source: Sennrich et al. 2016 (arXiv:1508.07909); byte-level as in Radford et al. 2019 (GPT-2).
     """
 
-    __slots__ = ("_bpe", "_fingerprint", "_specials")
+    __slots__ = ("_post_processor",)
 
-    def __init__(self, bpe: Bpe) -> None:
-        self._bpe = bpe
-        self._specials = dict(bpe.special_tokens())
-        self._fingerprint = bpe.fingerprint()
+    def __init__(self, bpe: Bpe, *, post_processor: Mapping[str, Any] | None = None) -> None:
+        super().__init__(bpe)
+        self._post_processor = post_processor
 
     @classmethod
     def train(
@@ -183,6 +179,16 @@ class Tokenizer:
         return cls(Bpe.from_tokens(pattern, rows, None, special_ids(special_tokens, after), False))
 
     @classmethod
+    def from_tiktoken(cls, encoding: "tiktoken.Encoding") -> "Tokenizer":
+        """The tokenizer that a `tiktoken.Encoding` is.
+
+        Raises:
+            ValueError: Its pattern cannot be matched in linear time, or leaves some text out.
+            FormatError: Its ranks leave out a byte.
+        """
+        return cls._from_plain(peers.from_tiktoken(encoding))
+
+    @classmethod
     def load(
         cls,
         path: str | os.PathLike[str],
@@ -190,62 +196,77 @@ class Tokenizer:
         pattern: str | None = None,
         special_tokens: Sequence[str] | Mapping[str, int] | None = None,
     ) -> "Tokenizer":
-        """The tokenizer of a folder, a `tokenizer.json` or a `.tiktoken` file.
+        """The byte-level tokenizer of a file or folder; `load_tokenizer` opens those of other kinds, too.
+
+        What a `tokenizer.json` puts around encoded text (its post-processor) is kept for `save` and never applied.
 
         Args:
-            path: A folder that holds `tokenizer.json`, such a file, or ranks as tiktoken writes them.
-            pattern: For `.tiktoken`, which does not say it: how text is split; None means "gpt2".
-            special_tokens: For `.tiktoken`, likewise; None means none.
+            path: A `tokenizer.json`, ranks as tiktoken writes them, GPT-2's `vocab.json` or `merges.txt` with the other
+                one beside it, or a folder that holds `tokenizer.json` or that pair.
+            pattern: For files that do not say it, how text is split; None means "gpt2".
+            special_tokens: For files of ranks, which name none, and for GPT-2's, which need not.
 
         Raises:
             FileNotFoundError: There is no such file.
             FormatError: It is damaged, or it is a kind of tokenizer that is not byte-level BPE.
         """
-        file = Path(path)
-        if file.is_dir():
-            file = file / "tokenizer.json"
-            if not file.exists():
-                raise FileNotFoundError(f"{file.parent}: no tokenizer.json in this folder")
-        raw = file.read_bytes()
         try:
-            if file.suffix == ".tiktoken":
-                ranks = tiktoken.loads(raw.decode("ascii"))
-                return cls.from_ranks(ranks, pattern=pattern or "gpt2", special_tokens=special_tokens or ())
-            plain = tokenizer_json.loads(raw)
-            if pattern not in (None, plain["pattern"]) or special_tokens is not None:
-                raise ValueError("a tokenizer.json says its own pattern and special tokens; leave both out")
-            added = [(name, i, 1) for name, i in plain["special_tokens"]]
-            return cls(Bpe.from_tokens(plain["pattern"], plain["tokens"], plain["merges"], added, False))
+            return cls._from_plain(tokenizerfiles.load(Path(path), pattern=pattern, special_tokens=special_tokens))
         except ValueError as error:
-            raise FormatError(f"{file}: {error}") from None
+            raise FormatError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes `tokenizer.json` and `tokenizer_config.json` into a folder, as tokenizers and transformers read them.
+    @classmethod
+    def _from_plain(cls, plain: PlainTokenizer) -> "Tokenizer":
+        bpe = Bpe.from_tokens(plain.pattern, plain.tokens, plain.merges, plain.added, plain.whole_pieces)
+        return cls(bpe, post_processor=plain.post_processor)
 
-        A path that ends in `.json` gets the first alone.
+    def _plain(self) -> PlainTokenizer:
+        return PlainTokenizer(
+            pattern=self.pattern,
+            tokens=self._bpe.model_tokens(),
+            merges=self.merges,
+            added=self._bpe.added_tokens(),
+            whole_pieces=self._bpe.whole_pieces(),
+            post_processor=self._post_processor,
+        )
+
+    def save(self, path: str | os.PathLike[str], *, format: str | None = None) -> None:
+        """Writes the tokenizer as others read it.
+
+        Args:
+            path: A folder, or a file that ends in `.json` or `.tiktoken`.
+            format: "tokenizer.json": that file and, in a folder, `tokenizer_config.json`, for tokenizers and
+                transformers; "tiktoken": ranks, without pattern and special tokens; "gpt2": a folder with `vocab.json`
+                and `merges.txt`. None goes by the ending of `path`; a folder gets the first.
+
+        Raises:
+            ValueError: The format is unknown, or cannot hold this tokenizer.
         """
-        place = Path(path)
-        pairs = [(token, i) for i, token in enumerate(self._bpe.tokens()) if token]
-        layout: tokenizer_json.PlainTokenizer = {
-            "pattern": self.pattern,
-            "tokens": pairs,
-            "merges": self.merges,
-            "special_tokens": list(self._specials.items()),
-        }
-        if place.suffix == ".json" and not place.is_dir():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            write_file(place, tokenizer_json.dumps(layout))
-            return
-        place.mkdir(parents=True, exist_ok=True)
-        write_file(place / "tokenizer.json", tokenizer_json.dumps(layout))
-        names = {"eos_token": self.eot_id, "bos_token": self.bos_id, "pad_token": self.pad_id}
+        roles = {"eos_token": self.eot_id, "bos_token": self.bos_id, "pad_token": self.pad_id}
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
-            **{role: self.id_to_token(i) for role, i in names.items() if i is not None},
+            **{role: self.id_to_token(i) for role, i in roles.items() if i is not None},
             "tinygpt": {"format": "tinygpt-tokenizer", "version": 1, "fingerprint": self.fingerprint},
         }
-        write_file(place / "tokenizer_config.json", json.dumps(config, indent=1) + "\n")
+        tokenizerfiles.save(self._plain(), Path(path), format=format, config=config, rank_fault=self._bpe.rank_fault)
+
+    def to_tiktoken(self, name: str = "tinygpt") -> "tiktoken.Encoding":
+        """The same as a `tiktoken.Encoding`.
+
+        Raises:
+            ValueError: Ranks cannot hold this tokenizer.
+            ImportError: tiktoken is not installed.
+        """
+        return peers.to_tiktoken(self._plain(), name=name, fault=self._bpe.rank_fault())
+
+    def to_tokenizers(self) -> "tokenizers.Tokenizer":
+        """The same as a `tokenizers.Tokenizer`; unlike this one it finds special tokens in any text.
+
+        Raises:
+            ImportError: tokenizers is not installed.
+        """
+        return peers.to_tokenizers(self._plain())
 
     def encode(self, text: str, *, allowed_special: Literal["all"] | Iterable[str] = ()) -> list[int]:
         """The ids of a text.
@@ -309,20 +330,8 @@ class Tokenizer:
         """
         if self.pad_id is None:
             raise ValueError(f"this tokenizer has no pad token; train it with one of {', '.join(PAD_NAMES)}")
-        if side not in ("left", "right"):
-            raise ValueError(f"side must be left or right, got {side!r}")
-        if max_length is not None and max_length < 1:
-            raise ValueError(f"max_length must be at least 1, got {max_length}")
         rows = self.encode_batch(texts, threads=threads, allowed_special=allowed_special)
-        rows = [row[:max_length] for row in rows]
-        width = max(map(len, rows), default=0)
-        ids = np.full((len(rows), width), self.pad_id, dtype=np.int64)  # (B, T)
-        mask = np.zeros((len(rows), width), dtype=np.bool_)  # (B, T)
-        for i, row in enumerate(rows):
-            place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
-            ids[i, place] = row
-            mask[i, place] = True
-        return ids, mask
+        return padded_batch(rows, pad_id=self.pad_id, max_length=max_length, side=side)
 
     def encode_iterable(
         self, texts: Iterable[str], *, allowed_special: Literal["all"] | Iterable[str] = ()
@@ -347,26 +356,6 @@ class Tokenizer:
         allowed = self._allowed(allowed_special)
         for text in text_parts(blocks, pattern=self.pattern, whole=list(self._specials)):
             yield self.encode_to_numpy(text, allowed_special=allowed)
-
-    def decode(self, ids: Ids, errors: str = "replace") -> str:
-        """The text of ids, special tokens by name.
-
-        Args:
-            ids: A list or an array of whole numbers.
-            errors: What becomes of bytes that are no UTF-8, as in `bytes.decode`; ids may end within a character.
-
-        Raises:
-            ValueError: An id that the vocabulary does not have, with its place.
-        """
-        return self.decode_bytes(ids).decode("utf-8", errors)
-
-    def decode_bytes(self, ids: Ids) -> bytes:
-        """The bytes of ids, exactly."""
-        return self._bpe.decode(as_uint32(ids))
-
-    def decode_batch(self, batch: Iterable[Ids], errors: str = "replace") -> list[str]:
-        """The text of each row of ids."""
-        return [self.decode(ids, errors) for ids in batch]
 
     def write_shards(
         self,
@@ -398,100 +387,14 @@ class Tokenizer:
             FileExistsError: `folder` holds something else.
             ValueError: The corpus holds no text, or the tokenizer has no token to end documents with.
         """
-        check_ends_documents(self._specials)
-        place = Path(folder)
-        check_replaceable(place)
         corpus = as_corpus(source)
-        sweep(place.absolute().parent, place.absolute().name)
-        with staged_folder(place, replace=True) as staging:
-            shards = ShardSet(
-                str(staging), self._bpe, eot_id=self.eot_id, shard_tokens=shard_tokens, val_fraction=val_fraction
-            )
-            corpus.write(shards, threads=threads, progress=progress)
-            dtype = shards.dtype()
-            train, val = ([Shard(**facts) for facts in split] for split in shards.finish())  # type: ignore[arg-type]
-            if not train and not val:
-                raise ValueError(f"{corpus.name}: no text to encode")
-            self.save(staging)
-            manifest = Manifest(
-                vocab_size=self.vocab_size,
-                eot_id=self.eot_id,
-                dtype=dtype,
-                fingerprint=self.fingerprint,
-                val_fraction=val_fraction,
-                shard_tokens=shard_tokens,
-                corpus=corpus.lineage(),
-                report=corpus.report,
-                training=training,
-                splits={name: tuple(split) for name, split in [("train", train), ("val", val)] if split},
-            )
-            manifest.save(staging)
-        return manifest
-
-    @property
-    def vocab_size(self) -> int:
-        """One more than the largest id."""
-        return len(self._bpe)
-
-    @property
-    def merges(self) -> list[tuple[bytes, bytes]]:
-        """Pairs of byte strings, first to be applied first."""
-        tokens = self._bpe.tokens()
-        return [(tokens[left], tokens[right]) for left, right in self._bpe.merges()]
-
-    @property
-    def special_tokens(self) -> dict[str, int]:
-        """Ids of the special tokens, by name."""
-        return dict(self._specials)
-
-    @property
-    def pattern(self) -> str:
-        """Name of the split."""
-        return self._bpe.pattern()
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over all that decides ids, 64 hex digits; equal fingerprints give equal ids."""
-        return self._fingerprint
-
-    @property
-    def eot_id(self) -> int | None:
-        """Id of the token that ends a document, if there is one."""
-        return self._first_special(EOT_NAMES)
-
-    @property
-    def bos_id(self) -> int | None:
-        """Id of the token that begins a document, if there is one; it is never added unasked."""
-        return self._first_special(BOS_NAMES)
-
-    @property
-    def pad_id(self) -> int | None:
-        """Id of the token that fills up rows, if there is one."""
-        return self._first_special(PAD_NAMES)
-
-    def token_bytes(self, id: int) -> bytes:
-        """The bytes that an id stands for; a special token's name."""
-        return self._bpe.token_bytes(single(id))
-
-    def token_lengths(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-        """Bytes and characters of text of each id, uint32 (V,) each; special tokens are no text.
-
-        A character counts where its first byte stands, so the sum over a text's ids is the text's length.
-        """
-        tokens = self._bpe.tokens()
-        n_bytes = np.fromiter(map(len, tokens), dtype=np.uint32, count=len(tokens))  # (V,)
-        starts = (sum(byte & 0xC0 != 0x80 for byte in token) for token in tokens)
-        return n_bytes, np.fromiter(starts, dtype=np.uint32, count=len(tokens))  # (V,)
-
-    def token_to_id(self, token: str | bytes) -> int | None:
-        """The id of a token given by its text, its bytes or, as str, its special name; None if there is none."""
-        if isinstance(token, str):
-            return self._specials.get(token, self._bpe.token_to_id(token.encode(errors="surrogatepass")))
-        return self._bpe.token_to_id(token)
-
-    def id_to_token(self, id: int) -> str:
-        r"""The text of an id; bytes that are no character are shown as `\xe2`."""
-        return self.token_bytes(id).decode(errors="backslashreplace")
+        place = ShardFolder(
+            tokenizer=self, folder=Path(folder), val_fraction=val_fraction, shard_tokens=shard_tokens, training=training
+        )
+        open_shards = partial(
+            ShardSet, bpe=self._bpe, eot_id=self.eot_id, shard_tokens=shard_tokens, val_fraction=val_fraction
+        )
+        return place.write(corpus, open_shards, partial(corpus.write, threads=threads, progress=progress))
 
     def view(self, text: str, *, allowed_special: Literal["all"] | Iterable[str] = ()) -> TokenView:
         """How a text falls into tokens: coloured when printed to a terminal, and as the last line of a notebook's cell.
@@ -512,26 +415,8 @@ class Tokenizer:
         rows = {"ids": f"{self.vocab_size:,}", "merges": f"{len(self._bpe.merges()):,}", "pattern": self.pattern}
         return table("Tokenizer", {**rows, "special tokens": names or "none", "fingerprint": self.fingerprint[:16]})
 
-    def __len__(self) -> int:
-        return self.vocab_size
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Tokenizer) and self._fingerprint == other._fingerprint
-
-    def __hash__(self) -> int:
-        return hash(self._fingerprint)
-
-    def __repr__(self) -> str:
-        return (
-            f"Tokenizer(vocab_size={self.vocab_size}, pattern={self.pattern!r}, fingerprint={self.fingerprint[:8]!r})"
-        )
-
     def __reduce__(self) -> tuple[Any, ...]:
-        bpe = self._bpe
-        return _restore, (self.pattern, bpe.model_tokens(), self.merges, bpe.added_tokens(), bpe.whole_pieces())
-
-    def _first_special(self, names: Iterable[str]) -> int | None:
-        return next((self._specials[name] for name in names if name in self._specials), None)
+        return Tokenizer._from_plain, (self._plain(),)
 
     def _allowed(self, allowed: Literal["all"] | Iterable[str]) -> list[str]:
         if isinstance(allowed, str):
@@ -539,16 +424,6 @@ class Tokenizer:
                 raise ValueError(f'allowed_special must be "all" or a set of names, got the str {allowed!r}')
             return list(self._specials)
         return sorted(allowed)
-
-
-def _restore(
-    pattern: str,
-    tokens: list[tuple[bytes, int]],
-    merges: list[tuple[bytes, bytes]],
-    added: AddedTokens,
-    whole_pieces: bool,
-) -> Tokenizer:
-    return Tokenizer(Bpe.from_tokens(pattern, tokens, merges, added, whole_pieces))
 
 
 def _check_vocab_size(vocab_size: int, names: Sequence[str], pattern: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from tinygpt import lineage, runfolder
+from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.checkpoint import Checkpoint, TrainingState
 from tinygpt.dataset import TokenDataset
 from tinygpt.display import Display
@@ -31,7 +32,6 @@ from tinygpt.report import StepReport as StepReport
 from tinygpt.report import TrainResult as TrainResult
 from tinygpt.report import metrics_line
 from tinygpt.staging import lock_folder, sweep
-from tinygpt.tokenizer import Tokenizer
 from tinygpt.trainconfig import CHANGEABLE, ENGINE, LIMITS
 from tinygpt.trainconfig import TrainConfig as TrainConfig
 
@@ -74,7 +74,7 @@ class Trainer:
         config: TrainConfig | None = None,
         *,
         folder: str | Path | None = None,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: AnyTokenizer | None = None,
     ) -> None:
         self.config = config or TrainConfig()
         self.train, self.val = train, val
@@ -111,7 +111,7 @@ class Trainer:
         *,
         train: TokenDataset | None = None,
         val: TokenDataset | None = None,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: AnyTokenizer | None = None,
         model_config: GPTConfig | None = None,
         **changes: Any,
     ) -> "Trainer":

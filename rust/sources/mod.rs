@@ -91,7 +91,7 @@ fn val_start(length: u64, val_fraction: f64) -> u64 {
 }
 
 /// The split of a short document: a share of all possible contents is held out, whatever else is in the corpus.
-fn side_of(text: &[u8], val_fraction: Option<f64>) -> Side {
+pub(crate) fn side_of(text: &[u8], val_fraction: Option<f64>) -> Side {
     let share = xxh3_64(text) as f64 / 2f64.powi(64);
     if val_fraction.is_some_and(|fraction| share < fraction) { Side::Val } else { Side::Train }
 }

@@ -1,67 +1,47 @@
 """`tokenizer.json` of Hugging Face tokenizers: byte-level BPE to and from plain values.
 
-Source: huggingface/tokenizers, the serialised form of its Rust structs; the byte alphabet is openai/gpt-2 `encoder.py`.
+Source: huggingface/tokenizers, the serialised form of its Rust structs.
 """
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any
 
-PATTERNS: dict[str, str] = {
-    "gpt2": "",  # built into ByteLevel
-    "byte": r"[\s\S]",
+from tinygpt.formats import limits
+from tinygpt.formats.bytealphabet import is_spelled, spell, unspell
+from tinygpt.formats.plaintokenizer import PlainTokenizer
+from tinygpt.formats.splitpatterns import pattern_of, pre_tokenizer_of
+from tinygpt.specials import LATE, LSTRIP, RSTRIP, SINGLE_WORD, SPECIAL, AddedTokens
+
+_FLAGS = {"single_word": SINGLE_WORD, "lstrip": LSTRIP, "rstrip": RSTRIP, "normalized": LATE, "special": SPECIAL}
+_FIXED: dict[str, tuple[object, ...]] = {
+    "dropout": (None, 0.0),
+    "continuing_subword_prefix": (None, ""),
+    "end_of_word_suffix": (None, ""),
+    "byte_fallback": (None, False),
 }
-"""Regular expression of each named pattern, as `Split` takes it."""
-
-_PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
-_OTHERS = [byte for byte in range(256) if byte not in set(_PRINTABLE)]
-BYTE_TO_CHARACTER = {byte: chr(byte) for byte in _PRINTABLE} | {byte: chr(256 + i) for i, byte in enumerate(_OTHERS)}
-"""The byte alphabet: each byte as a printable character."""
-_CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
-
-
-class PlainTokenizer(TypedDict):
-    """A tokenizer as plain values."""
-
-    pattern: str
-    tokens: list[tuple[bytes, int]]
-    merges: list[tuple[bytes, bytes]]
-    special_tokens: list[tuple[str, int]]
 
 
 def dumps(tokenizer: PlainTokenizer) -> str:
     """The text of a `tokenizer.json`.
 
     Raises:
-        ValueError: A special token is spelled as another token is, and the file has one place for both.
+        ValueError: It has no place for what this tokenizer does; the message says for what.
     """
-    specials = dict(tokenizer["special_tokens"])
-    vocab = {_spell(token): i for token, i in tokenizer["tokens"]}
-    if both := sorted(specials.keys() & vocab.keys()):
-        raise ValueError(
-            f"{both[0]!r} is a special token and the token {vocab[both[0]]}; tokenizer.json holds only one"
-        )
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    if tokenizer["pattern"] == "gpt2":
-        pre_tokenizer: dict[str, Any] = {**byte_level, "use_regex": True}
-    else:
-        split = {
-            "type": "Split",
-            "pattern": {"Regex": PATTERNS[tokenizer["pattern"]]},
-            "behavior": "Isolated",
-            "invert": False,
-        }
-        pre_tokenizer = {"type": "Sequence", "pretokenizers": [split, {**byte_level, "use_regex": False}]}
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    if tokenizer.merges is None:
+        raise ValueError("a tokenizer.json lists merges, and this tokenizer has none but ranks")
+    if tokenizer.pattern == "byte" and tokenizer.merges:
+        raise ValueError("the pattern byte merges nothing, and tokenizer.json has no word for that beside merges")
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     layout = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": i, "content": name, **flags} for name, i in tokenizer["special_tokens"]],
+        "added_tokens": [_added_row(*row) for row in tokenizer.added],
         "normalizer": None,
-        "pre_tokenizer": pre_tokenizer,
-        "post_processor": {**byte_level, "trim_offsets": False, "use_regex": True},
-        "decoder": {**byte_level, "use_regex": True},
+        "pre_tokenizer": pre_tokenizer_of(tokenizer.pattern),
+        "post_processor": tokenizer.post_processor or {**byte_level, "trim_offsets": False},
+        "decoder": byte_level,
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -70,25 +50,21 @@ def dumps(tokenizer: PlainTokenizer) -> str:
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": False,
-            # Specials stand here, too, as in GPT-2's own file: tokenizers takes their ids from here, else it counts on.
-            "vocab": vocab | specials,
-            "merges": [[_spell(left), _spell(right)] for left, right in tokenizer["merges"]],
+            "ignore_merges": tokenizer.whole_pieces,
+            "vocab": _vocab(tokenizer),
+            "merges": [[spell(left), spell(right)] for left, right in tokenizer.merges],
         },
     }
     return json.dumps(layout, ensure_ascii=False, indent=1) + "\n"
 
 
-def loads(text: str | bytes) -> PlainTokenizer:
+def loads(raw: str | bytes) -> PlainTokenizer:
     """A tokenizer out of the text of a `tokenizer.json`.
 
     Raises:
         ValueError: It is damaged, or has a part that is not byte-level BPE with a known pattern; the message names it.
     """
-    try:
-        layout = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from None
+    layout = limits.parse_object(raw)
     model = _object(layout, "model")
     kind = model.get("type", "BPE")  # files of early versions do not say
     if kind != "BPE":
@@ -96,62 +72,114 @@ def loads(text: str | bytes) -> PlainTokenizer:
     for name, allowed in _FIXED.items():
         if model.get(name) not in allowed:
             raise ValueError(f"model.{name} is {model[name]!r}, which changes ids in a way that is not supported")
-    if layout.get("normalizer") is not None:
-        raise ValueError(f"normalizer {_kind(layout['normalizer'])} is not supported: decoding must give the text back")
-    added = layout.get("added_tokens") or []
-    if not isinstance(added, list):
-        raise ValueError("added_tokens is no list")
-    specials = [(_special_name(token), _id(token.get("id"), "added_tokens")) for token in added]
-    names = {name for name, _ in specials}
+    _check_surroundings(layout)
+    added = _added(layout.get("added_tokens"))
     vocab = _object(layout, "model", "vocab")
-    tokens = [(_unspell(token), _id(i, "model.vocab")) for token, i in vocab.items() if token not in names]
+    limits.check_count(vocab, limits.MAX_TOKENS, "tokens in model.vocab")
+    tokens = _tokens(vocab, added)
     merges = model.get("merges")
     if not isinstance(merges, list):
         raise ValueError("model.merges is no list")
-    return {
-        "pattern": _pattern(layout.get("pre_tokenizer")),
-        "tokens": tokens,
-        "merges": [_merge(i, merge) for i, merge in enumerate(merges)],
-        "special_tokens": specials,
-    }
+    limits.check_count(merges, limits.MAX_MERGES, "merges")
+    return PlainTokenizer(
+        pattern=pattern_of(layout.get("pre_tokenizer")),
+        tokens=list(tokens.values()),
+        merges=[_merge(i, merge, tokens) for i, merge in enumerate(merges)],
+        added=added,
+        whole_pieces=bool(model.get("ignore_merges")),
+        post_processor=_post_processor(layout.get("post_processor")),
+    )
 
 
-_FIXED: dict[str, tuple[object, ...]] = {
-    "dropout": (None, 0.0),
-    "continuing_subword_prefix": (None, ""),
-    "end_of_word_suffix": (None, ""),
-    "byte_fallback": (None, False),
-    "ignore_merges": (None, False),
-}
+def _check_surroundings(layout: Mapping[str, Any]) -> None:
+    """Refuses what changes text or ids around the model."""
+    normalizer = layout.get("normalizer")
+    if normalizer is not None and normalizer != {"type": "Sequence", "normalizers": []}:
+        raise ValueError(f"normalizer {_kind(normalizer)} is not supported: decoding must give the text back")
+    for name in ("truncation", "padding"):
+        if layout.get(name) is not None:
+            raise ValueError(f"{name} is set, which changes ids; encode gives all of them and encode_padded pads")
+    decoder = layout.get("decoder")
+    if decoder is not None and not (isinstance(decoder, Mapping) and decoder.get("type") == "ByteLevel"):
+        raise ValueError(f"decoder {_kind(decoder)} is not supported; only ByteLevel gives bytes back")
 
 
-def _pattern(pre_tokenizer: Any) -> str:
-    for candidate in PATTERNS:
-        if _shape(pre_tokenizer) == candidate:
-            return candidate
-    raise ValueError(f"pre_tokenizer {_kind(pre_tokenizer)} is not one of the known patterns ({', '.join(PATTERNS)})")
+def _added(rows: Any) -> AddedTokens:
+    if rows is None:
+        return []
+    if not isinstance(rows, list):
+        raise ValueError("added_tokens is no list")
+    limits.check_count(rows, limits.MAX_ADDED_TOKENS, "added tokens")
+    found = []
+    for token in rows:
+        if not isinstance(token, Mapping) or not isinstance(token.get("content"), str):
+            raise ValueError("added_tokens holds an entry without content")
+        flags = sum(bit for name, bit in _FLAGS.items() if token.get(name))
+        found.append((token["content"], _id(token.get("id"), "added_tokens"), flags))
+    return found
 
 
-def _shape(pre_tokenizer: Any) -> str | None:
-    """Name of the pattern that this pre-tokenizer is, if any."""
-    if not isinstance(pre_tokenizer, Mapping):
-        return None
-    if pre_tokenizer.get("type") == "Sequence":
-        match pre_tokenizer.get("pretokenizers"):
-            case [
-                {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated"},
-                {"type": "ByteLevel"} as level,
-            ] if level.get("use_regex") is False and not level.get("add_prefix_space"):
-                return next((name for name, known in PATTERNS.items() if known and known == regex), None)
-            case [single]:
-                return _shape(single)
-        return None
-    plain = pre_tokenizer.get("type") == "ByteLevel" and not pre_tokenizer.get("add_prefix_space")
-    return "gpt2" if plain and pre_tokenizer.get("use_regex", True) else None
+def _added_row(content: str, id: int, flags: int) -> dict[str, Any]:
+    return {"id": id, "content": content, **{name: bool(flags & bit) for name, bit in _FLAGS.items()}}
+
+
+def _vocab(tokenizer: PlainTokenizer) -> dict[str, int]:
+    """The vocabulary in the byte alphabet, and added tokens as they are.
+
+    Those stand here, too, as in GPT-2's own file: tokenizers takes their ids from here, else it counts on. Where a
+    piece could be looked up so, they are left out and must come next in the count.
+    """
+    vocab = {spell(token): i for token, i in tokenizer.tokens}
+    counted = []
+    for name, i, flags in tokenizer.added:
+        is_text = not flags & SPECIAL
+        if name in vocab and not (is_text and vocab[name] == i):
+            kind = "an added token" if is_text else "a special token"
+            raise ValueError(f"{name!r} is {kind} and the token {vocab[name]}; tokenizer.json holds only one")
+        if name in vocab:
+            continue
+        if is_text and (tokenizer.whole_pieces or (is_spelled(name) and not name.isascii())):
+            counted.append((name, i))
+        else:
+            vocab[name] = i
+    for place, (name, i) in enumerate(counted, start=len(vocab)):
+        if place != i:
+            raise ValueError(f"the added token {name!r} has the id {i}, and tokenizer.json would give it {place}")
+    return vocab
+
+
+def _tokens(vocab: Mapping[str, Any], added: AddedTokens) -> dict[str, tuple[bytes, int]]:
+    """Bytes and ids by spelling, without what only stands there to give an added token its id."""
+    ids = {name: (i, flags) for name, i, flags in added}
+    tokens = {}
+    for name, i in vocab.items():
+        limits.check_token(name, f"token {name[:20]!r}..")
+        id = _id(i, "model.vocab")
+        if name in ids:
+            added_id, flags = ids[name]
+            if added_id != id:
+                raise ValueError(f"the added token {name!r} has the id {added_id}, and {id} in model.vocab")
+            if flags & SPECIAL or not is_spelled(name):
+                continue  # it stands there for its id alone: no piece is spelled so
+        tokens[name] = (unspell(name), id)
+    return tokens
+
+
+def _merge(i: int, merge: Any, tokens: Mapping[str, tuple[bytes, int]]) -> tuple[bytes, bytes]:
+    parts = merge.split(" ") if isinstance(merge, str) else merge  # files of early versions join the two by a space
+    if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"merge {i} is {str(merge)[:60]!r}, not two tokens")
+    left, right = (tokens[part][0] if part in tokens else unspell(part) for part in parts)
+    return left, right
+
+
+def _post_processor(found: Any) -> Mapping[str, Any] | None:
+    """What is to be kept of it: not what only moves offsets."""
+    return found if isinstance(found, Mapping) and found.get("type") != "ByteLevel" else None
 
 
 def _kind(part: Any) -> str:
-    return repr(part.get("type")) if isinstance(part, Mapping) else repr(part)
+    return repr(part.get("type")) if isinstance(part, Mapping) else repr(part)[:60]
 
 
 def _object(layout: Any, *names: str) -> Mapping[str, Any]:
@@ -162,36 +190,7 @@ def _object(layout: Any, *names: str) -> Mapping[str, Any]:
     return layout  # type: ignore[no-any-return]
 
 
-def _special_name(token: Any) -> str:
-    if not isinstance(token, Mapping) or not isinstance(token.get("content"), str):
-        raise ValueError("added_tokens holds an entry without content")
-    for flag in ("single_word", "lstrip", "rstrip"):
-        if token.get(flag):
-            raise ValueError(f"added token {token['content']!r} has {flag}, which is not supported")
-    return str(token["content"])
-
-
 def _id(value: Any, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
-        raise ValueError(f"{where} holds the id {value!r}, which is no whole number from 0")
+        raise ValueError(f"{where} holds the id {str(value)[:60]}, which is no whole number from 0")
     return value
-
-
-def _merge(i: int, merge: Any) -> tuple[bytes, bytes]:
-    parts = merge.split(" ") if isinstance(merge, str) else merge  # files of early versions join the two by a space
-    if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
-        raise ValueError(f"merge {i} is {merge!r}, not two tokens")
-    return _unspell(parts[0]), _unspell(parts[1])
-
-
-def _spell(token: bytes) -> str:
-    return "".join(map(BYTE_TO_CHARACTER.__getitem__, token))
-
-
-def _unspell(token: str) -> bytes:
-    try:
-        return bytes(map(_CHARACTER_TO_BYTE.__getitem__, token))
-    except KeyError as error:
-        raise ValueError(
-            f"token {token!r} holds {error.args[0]!r}, which is no byte in the byte-level alphabet"
-        ) from None

@@ -1,0 +1,156 @@
+"""Tokenizers of other kinds: the ids are those of the library, the doors are ours."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sentencepiece
+import tokenizers
+from hypothesis import given, settings
+from samples import assigned_texts
+from tinygpt import GPT, Checkpoint, Corpus, FormatError, GPTConfig, Manifest, Tokenizer
+from tinygpt.dataset import TokenDataset
+from tinygpt.foreigntokenizer import LoadedTokenizer, load_tokenizer
+from tinygpt.librarytokenizers import HuggingFaceTokenizer, SentencePieceTokenizer
+from tinygpt.lineage import tokenizer_beside
+
+TEXTS = [f"It's the tale of a tailor, number {i}; — 終わり。\n" for i in range(60)]
+
+
+@pytest.fixture(scope="module", params=["unigram", "bpe", "wordpiece", "normalized"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer that is not ours."""
+    place = tmp_path_factory.mktemp(request.param)
+    if request.param in ("unigram", "bpe"):
+        options: dict[str, Any] = {
+            "vocab_size": 400,
+            "hard_vocab_limit": False,
+            "byte_fallback": True,
+            "minloglevel": 9,
+        }
+        with (place / "tokenizer.model").open("wb") as file:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(TEXTS), model_writer=file, model_type=request.param, **options
+            )
+        return place
+    if request.param == "wordpiece":
+        special = ["[UNK]", "[SEP]"]
+        theirs = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+        theirs.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        theirs.decoder = tokenizers.decoders.WordPiece()
+        trainer = tokenizers.trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False)
+        theirs.train_from_iterator(TEXTS, trainer)
+    else:
+        theirs = Tokenizer.train(TEXTS, vocab_size=300).to_tokenizers()
+        theirs.normalizer = tokenizers.normalizers.NFC()
+    theirs.save(str(place / "tokenizer.json"))
+    return place
+
+
+def library_ids(folder: Path, text: str) -> list[int]:
+    if (folder / "tokenizer.model").is_file():
+        ids: list[int] = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model")).encode(text)
+        return ids
+    return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
+
+
+def test_ids_are_those_of_the_library(folder: Path) -> None:
+    ours = load_tokenizer(folder)
+    assert isinstance(ours, SentencePieceTokenizer | HuggingFaceTokenizer)
+
+    @given(assigned_texts.filter(lambda text: "<|endoftext|>" not in text))
+    @settings(max_examples=60, deadline=None)
+    def check(text: str) -> None:
+        assert ours.encode(text) == library_ids(folder, text)
+
+    check()
+
+
+def test_a_stream_is_the_text(folder: Path) -> None:
+    ours = load_tokenizer(folder)
+    ids = ours.encode(" ".join(TEXTS))
+    assert "".join(ours.decode_stream(iter(ids))) == ours.decode(ids)
+
+
+def test_shards_hold_the_ids_and_find_their_tokenizer(folder: Path, tmp_path: Path) -> None:
+    ours = load_tokenizer(folder)
+    (tmp_path / "text").mkdir()
+    for i, text in enumerate(TEXTS):
+        (tmp_path / f"text/{i:02}.txt").write_text(text, encoding="utf-8")
+    manifest = ours.write_shards(tmp_path / "text", tmp_path / "data", val_fraction=0.0)
+    tokens = np.fromfile(tmp_path / "data/train_000000.bin", "<u2", offset=1024)
+    expected = [i for text in TEXTS for i in [*ours.encode(text), ours.eot_id]]
+    assert (tokens.tolist(), manifest.vocab_size) == (expected, ours.vocab_size)
+    beside = tokenizer_beside(TokenDataset(tmp_path / "data", "train", block_size=8))
+    assert beside is not None
+    assert beside.fingerprint == ours.fingerprint == Manifest.load(tmp_path / "data").fingerprint
+    assert Corpus(tmp_path / "text").unchanged_since(manifest.corpus)
+
+
+def test_a_checkpoint_writes_text_with_it(folder: Path, tmp_path: Path) -> None:
+    ours: LoadedTokenizer = load_tokenizer(folder)
+    model = GPT(GPTConfig(vocab_size=ours.vocab_size, block_size=16, n_layer=1, n_head=2, d_model=16))
+    Checkpoint(model, ours).save(tmp_path / "model")
+    loaded = Checkpoint.load(tmp_path / "model")
+    assert loaded.tokenizer is not None
+    assert loaded.tokenizer.fingerprint == ours.fingerprint
+    assert isinstance(loaded.generate("the tale", max_new_tokens=9, seed=1), str)
+
+
+def test_special_tokens_are_text_unless_allowed(tmp_path: Path) -> None:
+    theirs = Tokenizer.train(TEXTS, vocab_size=300).to_tokenizers()
+    theirs.normalizer = tokenizers.normalizers.NFC()
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    ours = load_tokenizer(tmp_path)
+    assert ours.encode("<|endoftext|>", allowed_special="all") == [ours.eot_id]
+    assert ours.eot_id not in ours.encode("<|endoftext|>")
+    assert ours.decode(ours.encode("<|endoftext|>")) == "<|endoftext|>"
+
+
+def test_roles_come_from_the_config_beside(tmp_path: Path) -> None:
+    theirs = Tokenizer.train(TEXTS, vocab_size=300, special_tokens=["<|im_end|>", "<x>"]).to_tokenizers()
+    theirs.normalizer = tokenizers.normalizers.NFC()
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    config = {"eos_token": {"content": "<|im_end|>"}, "pad_token": "<x>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    ours = load_tokenizer(tmp_path)
+    assert (ours.eot_id, ours.pad_id, ours.bos_id) == (298, 299, None)
+
+
+def test_what_is_byte_level_is_ours(tmp_path: Path) -> None:
+    ours = Tokenizer.train(TEXTS, vocab_size=300)
+    ours.save(tmp_path / "folder")
+    ours.save(tmp_path / "tokenizer.model", format="tiktoken")
+    assert load_tokenizer(tmp_path / "folder") == ours
+    assert load_tokenizer(tmp_path / "tokenizer.model").vocab_size == 299
+
+
+@pytest.mark.parametrize(("library", "extra"), [("sentencepiece", "sentencepiece"), ("tokenizers", "tokenizers")])
+def test_a_missing_library_is_named(library: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    file = tmp_path / ("tokenizer.json" if library == "tokenizers" else "a.model")
+    file.write_text('{"model": {"type": "WordPiece"}}')
+    with pytest.raises(ImportError, match=rf"pip install 'tinygpt\[{extra}\]'"):
+        load_tokenizer(file)
+
+
+@pytest.mark.parametrize("name", ["a.model", "a.json"])
+def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("no tokenizer at all")
+    with pytest.raises(FormatError, match=name):
+        load_tokenizer(tmp_path / name)
+
+
+def test_mistakes_are_named(folder: Path) -> None:
+    ours = load_tokenizer(folder)
+    with pytest.raises(ValueError, match=f"id {ours.vocab_size} at place 1 is not in the vocabulary"):
+        ours.decode([0, ours.vocab_size])
+    with pytest.raises(TypeError, match=r"texts\[0\] must be a str, got bytes"):
+        ours.encode(b"a")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"texts\[0\] holds a lone surrogate at character 1"):
+        ours.encode("a\ud800")
+    with pytest.raises(ValueError, match="allowed_special"):
+        ours.encode("a", allowed_special=["<nothing>"])
