@@ -35,7 +35,7 @@ lint: $(VENV)/installed-dev ## formats, types and lints of both languages
 	$(BIN)/python -m mypy
 	$(BIN)/python -m mypy.stubtest tinygpt._core
 
-bench: $(VENV)/installed-dev ## speed and memory, against others in the same run
+bench: $(VENV)/installed-dev ## speed and memory beside others, which get .venv-bench, half an hour
 	$(BIN)/python -m benches
 
 $(BIN)/python:

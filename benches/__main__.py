@@ -1,21 +1,33 @@
-"""`python -m benches [tokenizer|training] [--rounds N]`."""
+"""`python -m benches [tokenizer|training] [--rounds N] [--rows T1,E1] [--corpus NAME=FILE ...]`."""
 
 import argparse
+from pathlib import Path
 
 from benches import tokenizer, training
-
-SUITES = {"tokenizer": tokenizer.main, "training": training.main}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benches", description="Speed and memory, against peers in the same run."
     )
-    parser.add_argument("suites", nargs="*", choices=[*SUITES], help="which; none runs all")
+    parser.add_argument("suites", nargs="*", choices=["tokenizer", "training", []], help="which; none runs all")
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs (default: 3)")
+    parser.add_argument("--rows", help=f"rows of the tokenizer suite, of {','.join(tokenizer.ROWS)} (default: all)")
+    parser.add_argument(
+        "--corpus", action="append", default=[], metavar="NAME=FILE", help="text to take in place of the samples"
+    )
+    parser.add_argument("--peers", metavar="PYTHON", help="Python that has the peers (default: makes .venv-bench)")
     arguments = parser.parse_args()
-    for name in arguments.suites or SUITES:
-        SUITES[name](arguments.rounds)
+    suites = arguments.suites or ["tokenizer", "training"]
+    if "tokenizer" in suites:
+        rows = arguments.rows.split(",") if arguments.rows else [*tokenizer.ROWS]
+        unknown = [row for row in rows if row not in tokenizer.ROWS]
+        if unknown:
+            parser.error(f"unknown row {unknown[0]}; there are {', '.join(tokenizer.ROWS)}")
+        corpora = {name: Path(path) for name, _, path in (given.partition("=") for given in arguments.corpus)}
+        tokenizer.main(tokenizer.Choice(rounds=arguments.rounds, rows=rows, corpora=corpora, peers=arguments.peers))
+    if "training" in suites:
+        training.main(arguments.rounds)
 
 
 if __name__ == "__main__":

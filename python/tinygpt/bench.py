@@ -90,7 +90,7 @@ def _measurements(flags: BenchFlags, n_bytes: int) -> Iterator[Measurement]:
         tokenizer = str(flags.tokenizer or Path(folder, "tokenizer"))
         common: dict[str, Any] = {"rounds": flags.iterations, "paths": paths, "tokenizer": tokenizer}
         if flags.tokenizer is None:
-            settings = {"vocab_size": flags.vocab_size, "pattern": flags.pattern}
+            settings: dict[str, Any] = {"vocab_size": flags.vocab_size, "pattern": flags.pattern}
             yield from measure("train", threads=threads, **common, **settings)[0]
         digests, text_tokens = {}, 0
         for task, n in dict.fromkeys([("encode", 1), ("encode", threads), ("decode", 1)]):
