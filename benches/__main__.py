@@ -5,12 +5,14 @@ from pathlib import Path
 
 from benches import tokenizer, training
 
+SUITES = ["tokenizer", "training"]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benches", description="Speed and memory, against peers in the same run."
     )
-    parser.add_argument("suites", nargs="*", choices=["tokenizer", "training", []], help="which; none runs all")
+    parser.add_argument("suites", nargs="*", help="tokenizer or training; none runs both")
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs (default: 3)")
     parser.add_argument("--rows", help=f"rows of the tokenizer suite, of {','.join(tokenizer.ROWS)} (default: all)")
     parser.add_argument(
@@ -18,12 +20,12 @@ def main() -> None:
     )
     parser.add_argument("--peers", metavar="PYTHON", help="Python that has the peers (default: makes .venv-bench)")
     arguments = parser.parse_args()
-    suites = arguments.suites or ["tokenizer", "training"]
+    rows = arguments.rows.split(",") if arguments.rows else [*tokenizer.ROWS]
+    suites = arguments.suites or SUITES
+    for name, known in [(name, SUITES) for name in suites] + [(row, [*tokenizer.ROWS]) for row in rows]:
+        if name not in known:
+            parser.error(f"unknown {name}; there are {', '.join(known)}")
     if "tokenizer" in suites:
-        rows = arguments.rows.split(",") if arguments.rows else [*tokenizer.ROWS]
-        unknown = [row for row in rows if row not in tokenizer.ROWS]
-        if unknown:
-            parser.error(f"unknown row {unknown[0]}; there are {', '.join(tokenizer.ROWS)}")
         corpora = {name: Path(path) for name, _, path in (given.partition("=") for given in arguments.corpus)}
         tokenizer.main(tokenizer.Choice(rounds=arguments.rounds, rows=rows, corpora=corpora, peers=arguments.peers))
     if "training" in suites:
