@@ -526,7 +526,9 @@ mod tests {
             threshold in prop::sample::select(vec![1u64, 2, 17, 100, 10_000]),
         ) {
             let mut counts = Counts::new();
-            pieces.iter().for_each(|(piece, n)| counts.add(piece, *n).unwrap());
+            for (piece, n) in &pieces {
+                counts.add(piece, *n).unwrap();
+            }
             let mut proceed = |_| true;
             let mut job = Job::new(Some(1), &mut proceed).unwrap();
             let narrow = Learner::<u16>::new(counts.clone(), Weights::new(&counts), threshold).unwrap();

@@ -143,7 +143,7 @@ impl Merges {
         let mut symbols = [0; N];
         // Of each part with the next: the rank and below it the place, so that the least is the lowest, leftmost pair.
         let mut keys = [i32::MAX; N];
-        let key = |rank: u32, at: usize| if rank == NONE { i32::MAX } else { (rank as usize * SHORT | at) as i32 };
+        let key = |rank: u32, at: usize| if rank == NONE { i32::MAX } else { (rank << 6 | at as u32).cast_signed() };
         for (symbol, byte) in symbols.iter_mut().zip(piece) {
             *symbol = u32::from(*byte);
         }

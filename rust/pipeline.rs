@@ -252,7 +252,9 @@ pub fn count_pieces(
     let finish = |(mut tally, report): (Tally, Report)| tally.flush().map(|()| report);
     let reports = run(source, job, || (Tally::new(&common), Report::default()), work, finish, Ok)?;
     let mut report = Report::default();
-    reports.into_iter().for_each(|part| report.add(part));
+    for part in reports {
+        report.add(part);
+    }
     Ok((common.into_counts(), report))
 }
 

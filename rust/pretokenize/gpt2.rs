@@ -184,8 +184,7 @@ fn add_wide_characters(text: &str, state: &mut State, masks: &mut Masks) -> bool
 #[inline]
 fn begins_with_other(text: &str, at: usize) -> bool {
     match text.as_bytes().get(at) {
-        None => false,
-        Some(b'\t'..=b'\r' | b' ') => false,
+        None | Some(b'\t'..=b'\r' | b' ') => false,
         Some(..0x80) => true,
         Some(_) => class_at(&CLASSES[..], text, at).0.basic() != Class::SPACE,
     }
