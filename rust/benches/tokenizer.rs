@@ -92,7 +92,7 @@ fn merge(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("learn");
     group.throughput(Throughput::Elements(MERGES as u64));
     group.bench_function("4096 merges", |bencher| {
-        bencher.iter_batched(|| counts.clone(), |counts| black_box(learnt(counts)), BatchSize::LargeInput)
+        bencher.iter_batched(|| counts.clone(), |counts| black_box(learnt(counts)), BatchSize::LargeInput);
     });
     group.finish();
 }
