@@ -148,10 +148,13 @@ contents = st.text(alphabet="ab< \n", min_size=1, max_size=4)
 def test_added_tokens_are_found_as_tokenizers_finds_them(flags: dict[str, int], text: str) -> None:
     try:
         ours = with_added([(name, 300 + i, bits) for i, (name, bits) in enumerate(flags.items())])
-        theirs = ours.to_tokenizers()
+        expected = ours.to_tokenizers().encode(text, add_special_tokens=False).ids
     except ValueError:
         assume(False)
-    assert ours.encode(text, allowed_special="all") == theirs.encode(text, add_special_tokens=False).ids
+    except BaseException as error:  # white space that two tokens take makes the library panic
+        assume(type(error).__name__ != "PanicException")
+        raise
+    assert ours.encode(text, allowed_special="all") == expected
 
 
 @given(st.lists(st.text(alphabet="abc", min_size=2, max_size=5), unique=True, max_size=14), st.text("abc", max_size=60))
