@@ -54,13 +54,26 @@ class DocumentIterator(Iterator[str]):
 
 @final
 class Counts:
-    """How often each piece occurs; counts of parts add up."""
+    """How often each piece of text occurs: what a tokenizer is learnt from.
+
+    Counting is a sum: counts of parts, made by several processes or machines, add up to the counts of the whole.
+
+    Example:
+        >>> from tinygpt import Corpus, Tokenizer
+        >>> counts = Corpus.from_iterable(["a b"]).count()
+        >>> counts.add(Corpus.from_iterable(["b b"]).count())
+        >>> counts.to_dict() == {b"a": 1, b"b": 1, b" b": 2}
+        True
+
+    `save` writes them to a file, `load` checks and reads it; `pattern` is how text was split, if that is known.
+    """
 
     def __new__(cls, pieces: dict[bytes, int] | None = None) -> Counts: ...
     def add_texts(
         self,
         texts: list[str],
         *,
+        first: int = 0,
         pattern: str = "gpt2",
         special_tokens: list[str] = ...,
         clean: list[str] = ...,
@@ -78,6 +91,11 @@ class Counts:
         progress: Callable[[int], object] | None = None,
     ) -> dict[str, Any]: ...
     def add(self, other: Counts) -> None: ...
+    def save(self, path: str | PathLike[str]) -> None: ...
+    @staticmethod
+    def load(path: str | PathLike[str]) -> Counts: ...
+    @property
+    def pattern(self) -> str | None: ...
     def to_dict(self) -> dict[bytes, int]: ...
     def __len__(self) -> int: ...
 
@@ -140,12 +158,14 @@ class ShardSet:
         shard_tokens: int,
         val_fraction: float,
     ) -> ShardSet: ...
-    def add_ids(self, texts: list[str], ids: list[bytes]) -> None: ...
+    def add_ids(self, texts: list[str], ids: list[bytes], *, first: int = 0) -> None: ...
     def dtype(self) -> str: ...
     def add_files(
         self, files: Files, *, threads: int | None = None, progress: Callable[[int], object] | None = None
     ) -> dict[str, Any]: ...
-    def add_texts(self, texts: list[str], *, clean: list[str] = ..., threads: int | None = None) -> dict[str, int]: ...
+    def add_texts(
+        self, texts: list[str], *, first: int = 0, clean: list[str] = ..., threads: int | None = None
+    ) -> dict[str, int]: ...
     def finish(self) -> list[list[dict[str, str | int]]]: ...
 
 def xxh3_file(path: str | PathLike[str]) -> str:

@@ -160,8 +160,10 @@ class Corpus:
             return counts
         texts = islice(self._each_text(), max_documents)
         self.report = {}
-        for batch in _batches(texts if max_bytes is None else _first_bytes(texts, max_bytes)):
-            seen = counts.add_texts(batch, pattern=pattern, special_tokens=specials, clean=self.clean, threads=threads)
+        for first, batch in _batches(texts if max_bytes is None else _first_bytes(texts, max_bytes)):
+            seen = counts.add_texts(
+                batch, first=first, pattern=pattern, special_tokens=specials, clean=self.clean, threads=threads
+            )
             self._add_to_report(seen, progress)
         return counts
 
@@ -175,16 +177,16 @@ class Corpus:
             self.report = report
             return
         self.report = {}
-        for batch in _batches(self._each_text()):
-            self._add_to_report(shards.add_texts(batch, clean=self.clean, threads=threads), progress)
+        for first, batch in _batches(self._each_text()):
+            self._add_to_report(shards.add_texts(batch, first=first, clean=self.clean, threads=threads), progress)
 
     def write_ids(
         self, shards: ShardSet, *, encode: Callable[[list[str]], list[bytes]], progress: Progress | None = None
     ) -> None:
         """Adds every document to `shards` as the ids that `encode` gives for a batch, each little-endian uint32."""
         done = 0
-        for batch in _batches(self):
-            shards.add_ids(batch, encode(batch))
+        for first, batch in _batches(self):
+            shards.add_ids(batch, encode(batch), first=first)
             done += sum(len(text.encode()) for text in batch)
             if progress is not None:
                 progress(done, self.n_bytes)
@@ -323,18 +325,18 @@ def _end(progress: Progress | None, total: int | None) -> None:
         progress(total, total)
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Runs of texts of some millions of characters: enough to keep threads busy, little to hold."""
+def _batches(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Runs of texts, some millions of characters each (enough to do, little to hold), and the number of their first."""
     batch: list[str] = []
-    size = 0
+    first = size = 0
     for text in texts:
         batch.append(text)
         size += len(text) + 1
         if size >= _BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
+            yield first, batch
+            first, batch, size = first + len(batch), [], 0
     if batch:
-        yield batch
+        yield first, batch
 
 
 def _first_bytes(texts: Iterable[str], max_bytes: int) -> Iterator[str]:

@@ -1,0 +1,155 @@
+//! The border to Python: converts, releases the GIL, maps errors; no algorithm.
+//!
+//! Across it go strings, bytes, integers, lists of them and flat little-endian buffers that numpy views. Long calls let
+//! other Python threads run, report progress and answer Ctrl-C a few times a second.
+
+// Arguments come by value from Python, and what they are and raise stands in `_core.pyi`, where Python's readers look.
+#![allow(clippy::needless_pass_by_value, missing_docs)]
+
+mod bpe;
+mod corpus;
+mod shards;
+
+use crate::clean::{RULES, rules};
+use crate::error::Error;
+use crate::{Job, Pattern, Report, hash_file};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+pyo3::create_exception!(tinygpt, FormatError, PyValueError, "A file is damaged, or is not what it should be.");
+
+/// Bytes that a thread is given at once.
+const BLOCK_BYTES: usize = 1 << 20;
+/// Time between two looks at what Python wants.
+const TICK: Duration = Duration::from_millis(100);
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> PyErr {
+        match error {
+            // The number and the name make Python choose FileNotFoundError and its like.
+            Error::Io { path, source } => match source.raw_os_error() {
+                Some(number) => {
+                    let said = source.to_string();
+                    let reason = said.split(" (os error").next().unwrap_or_default().to_string();
+                    PyOSError::new_err((number, reason, path))
+                }
+                None => PyOSError::new_err(format!("{}: {source}", path.display())),
+            },
+            Error::Format(message) => FormatError::new_err(message),
+            Error::Invalid(message) => PyValueError::new_err(message),
+            Error::Cancelled => PyKeyboardInterrupt::new_err(()),
+        }
+    }
+}
+
+/// Runs without the GIL; a panic, which only a fault of ours can cause, becomes a `RuntimeError`.
+fn call<T: Send>(py: Python<'_>, work: impl Send + FnOnce() -> Result<T, Error>) -> PyResult<T> {
+    let result = py.detach(|| catch_unwind(AssertUnwindSafe(work)));
+    let panicked = |_| PyRuntimeError::new_err("internal error in tinygpt; please report it with the message above");
+    Ok(result.map_err(panicked)??)
+}
+
+/// As [`call`], with a job that reports to `progress` and asks Python for signals.
+fn call_with_job<T: Send>(
+    py: Python<'_>,
+    threads: Option<i64>,
+    progress: Option<Py<PyAny>>,
+    work: impl Send + FnOnce(&mut Job) -> Result<T, Error>,
+) -> PyResult<T> {
+    let threads = match threads {
+        Some(n) if n < 1 => return Err(PyValueError::new_err(format!("threads must be at least 1, got {n}"))),
+        n => n.map(|n| n as usize),
+    };
+    let mut raised = None;
+    let result = call(py, || {
+        let mut last = Instant::now();
+        let mut tick = |bytes| {
+            if last.elapsed() < TICK {
+                return true;
+            }
+            last = Instant::now();
+            let report = |py: Python<'_>| progress.as_ref().map_or(Ok(()), |call| call.call1(py, (bytes,)).map(drop));
+            raised = Python::attach(|py| py.check_signals().and_then(|()| report(py))).err();
+            raised.is_none()
+        };
+        work(&mut Job::new(threads, &mut tick)?)
+    });
+    match raised {
+        Some(error) => Err(error),
+        None => result,
+    }
+}
+
+fn pattern_of(name: &str) -> PyResult<Pattern> {
+    Ok(Pattern::from_name(name)?)
+}
+
+/// UTF-8 of Python strings, without a copy; the first has the number `first` in messages.
+fn texts_of<'a>(texts: &'a [Bound<'_, PyString>], first: usize) -> PyResult<Vec<&'a str>> {
+    let text = |(i, text): (usize, &'a Bound<'_, PyString>)| text.to_str().map_err(|_| surrogate(text, &format!("texts[{}]", first + i)));
+    texts.iter().enumerate().map(text).collect()
+}
+
+fn text_of<'a>(text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
+    text.to_str().map_err(|_| surrogate(text, "text"))
+}
+
+fn surrogate(text: &Bound<'_, PyString>, name: &str) -> PyErr {
+    let found = text.call_method0("__iter__").and_then(|characters| {
+        for (i, character) in characters.try_iter()?.enumerate() {
+            if character?.cast::<PyString>()?.to_str().is_err() {
+                return Ok(i);
+            }
+        }
+        Ok(0)
+    });
+    PyValueError::new_err(format!("{name} holds a lone surrogate at character {}, which no UTF-8 text can", found.unwrap_or(0)))
+}
+
+fn report_of(py: Python<'_>, report: Report) -> PyResult<Bound<'_, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("documents", report.documents)?;
+    dict.set_item("bytes_read", report.bytes_read)?;
+    dict.set_item("bytes_used", report.bytes_used)?;
+    dict.set_item("invalid_sequences", report.invalid_sequences)?;
+    Ok(dict)
+}
+
+/// xxh3-64 of a file's content, as 16 hexadecimal digits.
+#[pyfunction]
+fn xxh3_file(py: Python<'_>, path: PathBuf) -> PyResult<String> {
+    Ok(format!("{:016x}", call(py, || hash_file(&path))?))
+}
+
+/// A text after the cleaning rules of those names.
+#[pyfunction]
+fn clean(text: &Bound<'_, PyString>, names: Vec<String>) -> PyResult<String> {
+    Ok(crate::clean(&rules(&names)?, text_of(text)?, true).into_owned())
+}
+
+/// The pieces of a text, as bytes.
+#[pyfunction]
+#[pyo3(signature = (text, pattern="gpt2"))]
+fn pieces<'py>(text: &Bound<'py, PyString>, pattern: &str) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    Ok(pattern_of(pattern)?.pieces(text_of(text)?).map(|piece| PyBytes::new(text.py(), piece)).collect())
+}
+
+#[pymodule]
+fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("FormatError", m.py().get_type::<FormatError>())?;
+    m.add("CLEANING_RULES", RULES.map(|(name, _)| name))?;
+    m.add("PATTERNS", Pattern::NAMES.map(|(name, _)| name))?;
+    m.add_class::<corpus::Files>()?;
+    m.add_class::<corpus::DocumentIterator>()?;
+    m.add_class::<corpus::Counts>()?;
+    m.add_class::<bpe::Bpe>()?;
+    m.add_class::<shards::ShardSet>()?;
+    m.add_function(wrap_pyfunction!(xxh3_file, m)?)?;
+    m.add_function(wrap_pyfunction!(clean, m)?)?;
+    m.add_function(wrap_pyfunction!(pieces, m)?)?;
+    Ok(())
+}
