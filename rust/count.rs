@@ -44,9 +44,9 @@ impl Table {
         (hash << self.skip_bits >> (64 - self.slots.len().trailing_zeros())) as usize
     }
 
-    /// The count of a short piece; an empty slot of its own if it is new.
+    /// The slot of a short piece, empty if it is new; there is room.
     #[inline]
-    fn short(&mut self, key: Key, hash: u64) -> &mut Slot {
+    fn slot(&mut self, key: Key, hash: u64) -> &mut Slot {
         let mask = self.slots.len() - 1;
         let mut at = self.place(hash);
         while self.slots[at & mask].key != key && self.slots[at & mask].count != 0 {
@@ -58,12 +58,23 @@ impl Table {
     #[inline]
     fn add_short(&mut self, key: Key, hash: u64, n: u64) -> Result<()> {
         self.reserve(1);
-        let slot = self.short(key, hash);
+        let slot = self.slot(key, hash);
         let is_new = slot.count == 0;
         slot.key = key;
         slot.count = slot.count.checked_add(n).ok_or_else(overflow)?;
         self.used += usize::from(is_new);
         Ok(())
+    }
+
+    /// Adds one occurrence of a short piece to a table that has room for it and counts too little to overflow.
+    #[inline]
+    fn add_one(&mut self, key: Key, hash: u64) {
+        let slot = self.slot(key, hash);
+        slot.count += 1;
+        if slot.count == 1 {
+            slot.key = key;
+            self.used += 1;
+        }
     }
 
     fn add_long(&mut self, piece: &[u8], hash: u64, n: u64) -> Result<()> {
@@ -292,6 +303,8 @@ impl<'a> Tally<'a> {
         if self.table.used + bounds.len() > TALLY_SLOTS / 2 || self.table.store.len() > TALLY_BYTES {
             self.flush()?;
         }
+        // Once for all: a table that grew in between would have made the places asked for useless, too.
+        self.table.reserve(bounds.len());
         self.found.clear();
         for bound in bounds.windows(2) {
             let (start, length) = (bound[0], bound[1] - bound[0]);
@@ -306,7 +319,7 @@ impl<'a> Tally<'a> {
             }
         }
         for &(key, hash) in &self.found {
-            self.table.add_short(key, hash, 1)?;
+            self.table.add_one(key, hash);
         }
         Ok(())
     }

@@ -85,7 +85,8 @@ struct Open {
     at: u64,
     eof: bool,
     long: Option<Long>,
-    hash: Xxh3,
+    /// Of all that was read, if it will be asked for.
+    hash: Option<Xxh3>,
 }
 
 /// A document too long to be held whole.
@@ -106,7 +107,7 @@ impl TextFiles {
         TextFiles { files, documents, pattern, val_fraction, block_bytes, next: 0, open: None, read: Vec::new() }
     }
 
-    /// Length and xxh3-64 of each file that was read to its end, in order.
+    /// Length and xxh3-64 of each file that was read to its end, in order, if documents are split.
     #[must_use]
     pub fn read(&self) -> &[(u64, u64)] {
         &self.read
@@ -117,7 +118,7 @@ impl TextFiles {
         let path = self.files[self.next].path.clone();
         let mut open = match self.open.take() {
             Some(open) => open,
-            None => Open::new(&path)?,
+            None => Open::new(&path, self.val_fraction.map(|_| Xxh3::new()))?,
         };
         let at = open.at;
         if open.long.is_none() && !self.short_document(&mut open, block).map_err(Error::io(&path))? {
@@ -128,7 +129,9 @@ impl TextFiles {
         }
         block.consumed += open.at - at;
         if open.long.is_none() && open.at_end().map_err(Error::io(&path))? {
-            self.read.push((open.end(), open.hash.digest()));
+            if let Some(hash) = &open.hash {
+                self.read.push((open.end(), hash.digest()));
+            }
             self.next += 1;
         } else {
             self.open = Some(open);
@@ -243,8 +246,9 @@ impl Source for TextFiles {
 }
 
 impl Open {
-    fn new(path: &Path) -> Result<Open> {
+    fn new(path: &Path, hash: Option<Xxh3>) -> Result<Open> {
         let mut open = Self::again(path, 0)?;
+        open.hash = hash;
         open.read_to(PROBE_BYTES as u64).map_err(Error::io(path))?;
         let probe = &open.window[..open.window.len().min(PROBE_BYTES)];
         if probe.starts_with(b"\xff\xfe") || probe.starts_with(b"\xfe\xff") {
@@ -264,7 +268,7 @@ impl Open {
         // One byte further back, so that it can be seen whether a line starts at `at`.
         let base = at.saturating_sub(1);
         file.seek(SeekFrom::Start(base)).map_err(Error::io(path))?;
-        Ok(Open { file, window: Vec::new(), base, at, eof: false, long: None, hash: Xxh3::new() })
+        Ok(Open { file, window: Vec::new(), base, at, eof: false, long: None, hash: None })
     }
 
     fn index(&self, offset: u64) -> usize {
@@ -285,11 +289,12 @@ impl Open {
         self.base += passed as u64;
         while self.end() < offset && !self.eof {
             let length = self.window.len();
-            self.window.resize(length + READ_BYTES, 0);
-            let n = self.file.read(&mut self.window[length..]);
-            self.window.truncate(length + *n.as_ref().unwrap_or(&0));
-            self.eof = n? == 0;
-            self.hash.update(&self.window[length..]);
+            self.window.reserve(READ_BYTES);
+            let n = (&mut self.file).take(READ_BYTES as u64).read_to_end(&mut self.window)?;
+            self.eof = n < READ_BYTES;
+            if let Some(hash) = &mut self.hash {
+                hash.update(&self.window[length..]);
+            }
         }
         Ok(())
     }
