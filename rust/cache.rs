@@ -21,9 +21,8 @@ struct Slot {
 const INLINE: usize = 3;
 /// Ids that are collected before they are appended.
 const ROW: usize = 256;
-/// Slots at first and at most: 16 MB.
+/// Slots at first.
 const LEAST_SLOTS: usize = 1 << 12;
-const MOST_SLOTS: usize = 1 << 20;
 /// Longer pieces are not remembered: they seldom come again.
 const LONGEST: usize = 256;
 
@@ -31,10 +30,13 @@ const LONGEST: usize = 256;
 #[derive(Debug)]
 pub struct Cache {
     slots: Vec<Slot>,
+    /// A hash shifted by so many bits is a place.
+    shift: u32,
     used: usize,
     /// Bytes of long pieces, and ids of pieces that have more than a slot holds.
     bytes: Vec<u8>,
     ids: Vec<u32>,
+    most_slots: usize,
     /// Bytes that both stores may have together.
     store_bytes: usize,
     pub(crate) bounds: Bounds,
@@ -44,15 +46,25 @@ pub struct Cache {
 impl Default for Cache {
     /// A cache of about 20 MB at most.
     fn default() -> Self {
-        Cache::new(4 << 20)
+        Cache::new(1 << 19, 4 << 20)
     }
 }
 
 impl Cache {
-    /// A cache of about 16 MB and `store_bytes` at most.
-    pub(crate) fn new(store_bytes: usize) -> Cache {
+    /// A cache of so many slots of 32 bytes and, beside them, `store_bytes` at most.
+    pub(crate) fn new(most_slots: usize, store_bytes: usize) -> Cache {
         let slots = vec![Slot::default(); LEAST_SLOTS];
-        Cache { slots, used: 0, bytes: Vec::new(), ids: Vec::new(), store_bytes, bounds: Bounds::default(), found: Vec::new() }
+        Cache {
+            shift: shift_of(&slots),
+            slots,
+            used: 0,
+            bytes: Vec::new(),
+            ids: Vec::new(),
+            most_slots,
+            store_bytes,
+            bounds: Bounds::default(),
+            found: Vec::new(),
+        }
     }
 
     /// Appends the ids of pieces; `merge` appends those of a piece that is new.
@@ -112,7 +124,7 @@ impl Cache {
 
     #[inline]
     fn place(&self, hash: u64) -> usize {
-        (hash >> (64 - self.slots.len().trailing_zeros())) as usize
+        (hash >> self.shift) as usize
     }
 
     fn is_long(&self, key: Key, hash: u64, piece: &[u8]) -> bool {
@@ -158,19 +170,25 @@ impl Cache {
         if 5 * self.used < 3 * self.slots.len() && stored < self.store_bytes {
             return;
         }
-        if stored >= self.store_bytes || self.slots.len() == MOST_SLOTS {
+        if stored >= self.store_bytes || self.slots.len() == self.most_slots {
             self.slots.fill(Slot::default());
             self.bytes.clear();
             self.ids.clear();
             self.used = 0;
             return;
         }
-        let n = 2 * self.slots.len();
+        // By four: what is outgrown was paid for, too, page by page.
+        let n = (4 * self.slots.len()).min(self.most_slots);
         let old = std::mem::replace(&mut self.slots, large_vec(n));
         self.slots.resize(n, Slot::default());
+        self.shift = shift_of(&self.slots);
         for slot in old.into_iter().filter(|slot| slot.n != 0) {
             let hash = if slot.key.place().is_some() { slot.key.low } else { slot.key.hash() };
             self.insert(slot, hash);
         }
     }
+}
+
+fn shift_of(slots: &[Slot]) -> u32 {
+    64 - slots.len().trailing_zeros()
 }

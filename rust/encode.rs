@@ -26,6 +26,8 @@ pub struct Encoder {
     ordinary: Arc<AddedFinder>,
     /// Caches that no call is using. Nobody waits for the lock: in a forked child it may be held for ever.
     caches: Mutex<Vec<Cache>>,
+    /// How many of them are kept: one for each core.
+    most_caches: usize,
 }
 
 /// Which special tokens a text may hold, beside the added tokens that every text may.
@@ -36,7 +38,8 @@ pub struct Specials(Arc<AddedFinder>);
 const STEP_BYTES: usize = 1 << 20;
 /// Texts that are shorter together are not worth a second thread.
 const LEAST_PARALLEL_BYTES: usize = 1 << 16;
-/// Bytes of long pieces in a cache that lives as long as the encoder.
+/// Size of a cache that lives as long as the encoder: 64 MB at most.
+const MOST_SLOTS: usize = 1 << 20;
 const STORE_BYTES: usize = 32 << 20;
 
 impl Encoder {
@@ -48,7 +51,8 @@ impl Encoder {
         // Cannot fail: a vocabulary bounds the bytes of its added tokens, far below what an automaton holds.
         let ordinary = AddedFinder::new(vocab.added().iter().filter(|token| !token.is_special())).unwrap_or_default();
         let (merges, decoder) = (Merges::new(&vocab), Decoder::new(&vocab));
-        Encoder { merges, decoder, sorted, ordinary: Arc::new(ordinary), caches: Mutex::default(), vocab }
+        let most_caches = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Encoder { merges, decoder, sorted, ordinary: Arc::new(ordinary), caches: Mutex::default(), most_caches, vocab }
     }
 
     /// The vocabulary.
@@ -189,14 +193,13 @@ impl Encoder {
     /// A cache that was used before, if one is free.
     fn cache(&self) -> Cache {
         let free = self.caches.try_lock().ok().and_then(|mut caches| caches.pop());
-        free.unwrap_or_else(|| Cache::new(STORE_BYTES))
+        free.unwrap_or_else(|| Cache::new(MOST_SLOTS, STORE_BYTES))
     }
 
     /// Keeps a cache for the next call.
     fn keep(&self, cache: Cache) {
-        let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         if let Ok(mut caches) = self.caches.try_lock()
-            && caches.len() < most
+            && caches.len() < self.most_caches
         {
             caches.push(cache);
         }
@@ -329,7 +332,7 @@ mod tests {
     fn a_full_cache_starts_anew_and_gives_the_same_ids() {
         let encoder = Encoder::new(odd_vocab(&[(0, 1), (3, 2)]));
         let text: String = (0..1 << 18).map(|i| format!(" {i} some-longer-word{i}")).collect();
-        let (mut cache, mut first, mut second) = (Cache::new(1 << 20), Vec::new(), Vec::new());
+        let (mut cache, mut first, mut second) = (Cache::new(1 << 16, 1 << 20), Vec::new(), Vec::new());
         encoder.encode(&text, &mut cache, &mut first);
         encoder.encode(&text, &mut cache, &mut second);
         assert_eq!(encoder.decode(&first).unwrap(), text.as_bytes());

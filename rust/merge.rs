@@ -9,8 +9,8 @@
 //! Source: github/rust-gems `bpe` has the law for dictionaries; here it needs nothing of the merges.
 
 use crate::vocab::Vocab;
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 /// The merges of a vocabulary, by pair.
 ///
@@ -39,8 +39,10 @@ struct Part {
 const NONE: u32 = u32::MAX;
 /// Bits of symbols and ranks.
 const BITS: u32 = 21;
-/// Bytes of a piece or window that is merged without a heap.
+/// Bytes of a piece or window that is merged in registers.
 const SHORT: usize = 64;
+/// Where longer windows than this share nothing, tokens are as long, and the piece is merged as a whole.
+const LONGEST_WINDOW: usize = 1024;
 
 impl Merges {
     pub(crate) fn new(vocab: &Vocab) -> Merges {
@@ -182,7 +184,7 @@ impl Merges {
     fn parts(&self, bytes: &[u8], parts: &mut Vec<Part>) {
         parts.clear();
         if bytes.len() > SHORT {
-            return self.merge_by_heap(bytes, parts);
+            return self.merge_by_rank(bytes, parts);
         }
         let (symbols, mut starts) = self.merge_short::<SHORT>(bytes);
         while starts != 0 {
@@ -192,36 +194,53 @@ impl Merges {
         }
     }
 
-    /// A heap of (rank, place, left, right) over linked places; entries whose symbols have changed are passed over.
-    fn merge_by_heap(&self, bytes: &[u8], parts: &mut Vec<Part>) {
+    /// Linked places, and for each rank that is due the places that had it; a place whose pair has changed is passed over.
+    fn merge_by_rank(&self, bytes: &[u8], parts: &mut Vec<Part>) {
         // A piece is at most MAX_PIECE_BYTES long, so places fit u32.
         let n = bytes.len() as u32;
         let mut symbols: Vec<u32> = bytes.iter().map(|byte| u32::from(*byte)).collect();
         let mut next: Vec<u32> = (1..=n).collect();
         let mut previous: Vec<u32> = (0..n).map(|i| i.wrapping_sub(1)).collect();
-        let candidate = |left: u32, right: u32, at: u32| {
-            let rank = self.rank(left, right);
-            (rank != NONE).then_some(Reverse((rank, at, left, right)))
-        };
-        let pairs = symbols.windows(2).zip(0..).filter_map(|(pair, at)| candidate(pair[0], pair[1], at));
-        let mut heap: BinaryHeap<_> = pairs.collect();
-        while let Some(Reverse((rank, at, left, right))) = heap.pop() {
-            let after = next[at as usize];
-            if symbols[at as usize] != left || after == n || symbols[after as usize] != right {
-                continue;
+        let mut due = BTreeMap::<u32, Vec<u32>>::new();
+        for (pair, at) in bytes.windows(2).zip(0..) {
+            let rank = self.byte_pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])];
+            if rank != NONE {
+                due.entry(rank).or_default().push(at);
             }
-            let symbol = self.made_by(rank);
-            symbols[at as usize] = symbol;
-            symbols[after as usize] = NONE;
-            let beyond = next[after as usize];
-            next[at as usize] = beyond;
-            if beyond < n {
-                previous[beyond as usize] = at;
-                heap.extend(candidate(symbol, symbols[beyond as usize], at));
+        }
+        while let Some((rank, mut places)) = due.pop_first() {
+            places.sort_unstable();
+            let mut lower = false;
+            let mut places = places.into_iter();
+            while !lower && let Some(at) = places.next() {
+                let (left, after) = (symbols[at as usize], next[at as usize]);
+                if left == NONE || after == n || self.rank(left, symbols[after as usize]) != rank {
+                    continue;
+                }
+                let symbol = self.made_by(rank);
+                let beyond = next[after as usize];
+                symbols[at as usize] = symbol;
+                symbols[after as usize] = NONE;
+                next[at as usize] = beyond;
+                let mut note = |left: u32, right: u32, at: u32| {
+                    let new = self.rank(left, right);
+                    if new != NONE {
+                        due.entry(new).or_default().push(at);
+                        lower |= new < rank;
+                    }
+                };
+                if beyond < n {
+                    previous[beyond as usize] = at;
+                    note(symbol, symbols[beyond as usize], at);
+                }
+                let before = previous[at as usize];
+                if before < n {
+                    note(symbols[before as usize], symbol, before);
+                }
             }
-            let before = previous[at as usize];
-            if before < n {
-                heap.extend(candidate(symbols[before as usize], symbol, before));
+            // What became due meanwhile comes first, if its rank is lower.
+            if places.len() > 0 {
+                due.entry(rank).or_default().extend(places);
             }
         }
         parts.extend(symbols.iter().zip(0..).filter(|(symbol, _)| **symbol != NONE).map(|(&symbol, start)| Part { start, symbol }));
@@ -253,16 +272,14 @@ impl Merges {
             width *= 2;
             let last = done.checked_sub(1).map(|last| window[last]);
             self.parts(&piece[start..piece.len().min(start + width)], &mut window);
-            let place = last.map(|last| window.iter().position(|part| *part == last));
-            done = match place {
-                None => 0,
-                Some(Some(place)) => place + 1,
-                Some(None) => {
-                    ids.truncate(begin);
-                    self.merge_by_heap(piece, &mut next);
-                    return self.append(&next, ids);
-                }
+            let place = last.map_or(Some(0), |last| Some(window.iter().position(|part| *part == last)? + 1));
+            let Some(place) = place.filter(|_| width <= LONGEST_WINDOW) else {
+                ids.truncate(begin);
+                next.clear();
+                self.merge_by_rank(piece, &mut next);
+                return self.append(&next, ids);
             };
+            done = place;
         }
         self.append(&window[done..], ids);
     }
@@ -334,7 +351,12 @@ pub(crate) mod tests {
         #[test]
         fn merging_equals_the_rule(rows in prop::collection::vec(any::<(u8, u8)>(), 0..12), piece in letters(1..70)) {
             let vocab = odd_vocab(&rows);
-            prop_assert_eq!(merge(&Merges::new(&vocab), &piece), merge_slowly(&vocab, &piece));
+            let merges = Merges::new(&vocab);
+            let (expected, mut parts, mut whole) = (merge_slowly(&vocab, &piece), Vec::new(), Vec::new());
+            merges.merge_by_rank(&piece, &mut parts);
+            merges.append(&parts, &mut whole);
+            prop_assert_eq!(merge(&merges, &piece), &expected[..]);
+            prop_assert_eq!(whole, expected);
         }
 
         #[test]
@@ -347,7 +369,7 @@ pub(crate) mod tests {
             let piece: Vec<u8> = unit.iter().copied().cycle().take(length).chain(end).collect();
             let merges = Merges::new(&odd_vocab(&rows));
             let (mut parts, mut whole) = (Vec::new(), Vec::new());
-            merges.merge_by_heap(&piece, &mut parts);
+            merges.merge_by_rank(&piece, &mut parts);
             merges.append(&parts, &mut whole);
             prop_assert_eq!(merge(&merges, &piece), whole);
         }
