@@ -51,11 +51,26 @@ def dumps(tokenizer: PlainTokenizer) -> str:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": tokenizer.whole_pieces,
-            "vocab": _vocab(tokenizer),
-            "merges": [[spell(left), spell(right)] for left, right in tokenizer.merges],
+            "vocab": {},
+            "merges": [],
         },
     }
-    return json.dumps(layout, ensure_ascii=False, indent=1) + "\n"
+    # The two long parts by hand, a row a line: with an indent json is ten times slower and gives a merge four lines.
+    rows = [f"   {_json(token)}: {i}" for token, i in _vocab(tokenizer).items()]
+    spelled = {token: _json(spell(token)) for token in {token for pair in tokenizer.merges for token in pair}}
+    pairs = [f"   [{spelled[left]}, {spelled[right]}]" for left, right in tokenizer.merges]
+    head, _, tail = json.dumps(layout, ensure_ascii=False, indent=1).rpartition('"merges": []')
+    head, _, between = head.rpartition('"vocab": {}')
+    return "".join(
+        (head, '"vocab": ', _lines("{", rows, "}"), between, '"merges": ', _lines("[", pairs, "]"), tail, "\n")
+    )
+
+
+_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _lines(start: str, rows: list[str], end: str) -> str:
+    return start + "\n" + ",\n".join(rows) + "\n  " + end if rows else start + end
 
 
 def loads(raw: str | bytes) -> PlainTokenizer:
