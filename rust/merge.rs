@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Merges {
     /// A power of two, at most half full: left, right and rank in 21 bits each, and 1; or 0.
     slots: Vec<u64>,
+    /// Bits by hash, four for each slot: most pairs have no merge, and this says so without a look there.
+    filter: Vec<u64>,
     /// Of two bytes: their rank, or none.
     byte_pairs: Vec<u32>,
     /// What each rank makes, where that is not simply 256 and the rank: several merges may make the same token.
@@ -61,6 +63,7 @@ impl Merges {
         }
         let regular = made.iter().zip(256..).all(|(symbol, expected)| *symbol == expected);
         let mut merges = Merges {
+            filter: vec![0; ((2 * n + 2).next_power_of_two() * 4).div_ceil(64)],
             slots: vec![0; (2 * n + 2).next_power_of_two()],
             byte_pairs: vec![NONE; 1 << 16],
             made: if regular { Vec::new() } else { made },
@@ -84,7 +87,8 @@ impl Merges {
             self.byte_pairs[(left << 8 | right) as usize] = rank;
         }
         let mask = self.slots.len() - 1;
-        let mut at = self.place(left, right);
+        let (mut at, bit) = self.place(left, right);
+        self.filter[bit / 64] |= 1 << (bit % 64);
         while self.slots[at & mask] != 0 {
             at += 1;
         }
@@ -92,9 +96,10 @@ impl Merges {
     }
 
     #[inline]
-    fn place(&self, left: u32, right: u32) -> usize {
+    fn place(&self, left: u32, right: u32) -> (usize, usize) {
         let key = u64::from(left) << BITS | u64::from(right);
-        (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - self.slots.len().trailing_zeros())) as usize
+        let bit = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (62 - self.slots.len().trailing_zeros())) as usize;
+        (bit >> 2, bit)
     }
 
     /// The rank of a pair, or none.
@@ -102,7 +107,10 @@ impl Merges {
     fn rank(&self, left: u32, right: u32) -> u32 {
         let key = u64::from(left) << BITS | u64::from(right);
         let mask = self.slots.len() - 1;
-        let mut at = self.place(left, right);
+        let (mut at, bit) = self.place(left, right);
+        if self.filter[bit / 64] >> (bit % 64) & 1 == 0 {
+            return NONE;
+        }
         loop {
             let slot = self.slots[at & mask];
             if slot >> (BITS + 1) == key && slot != 0 {
