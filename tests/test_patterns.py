@@ -119,6 +119,16 @@ def test_a_hundred_thousand_texts_are_split_as_everyone_splits_them(name: str) -
         assert (pieces(text, name), ids, their_ids) == (pieces_by_regex(text, name), *[learnt(name).encode(text)] * 2)
 
 
+@pytest.mark.slow
+@every_pattern
+def test_every_code_point_is_split_as_by_tiktoken(name: str) -> None:
+    code_points = [chr(i) for i in range(0x110000) if unicodedata.category(chr(i)) != "Cs"]
+    for frame in ["{}", "A{}a", "!{}!", " {}\n", "'{} x", "\u0301{}A"]:
+        texts = ["\0".join(map(frame.format, code_points[i : i + 50])) for i in range(0, len(code_points), 50)]
+        ids = [learnt(name).encode(text) for text in texts]
+        assert ids == as_tiktoken(name).encode_ordinary_batch(texts)
+
+
 @given(text=texts)
 @settings(max_examples=100, deadline=None)
 def test_bytes_and_expressions_split_as_named_patterns_do(text: str) -> None:
