@@ -381,6 +381,19 @@ pub(crate) mod tests {
             merges.append(&parts, &mut whole);
             prop_assert_eq!(merge(&merges, &piece), whole);
         }
+
+        #[test]
+        fn merges_learnt_from_a_long_piece_give_it_by_the_rule(
+            runs in prop::collection::vec((prop::sample::select(vec![b'a', b'b', b'c']), 1usize..16), 8..40),
+            n_merges in 0usize..80,
+        ) {
+            let piece: Vec<u8> = runs.iter().flat_map(|&(letter, n)| std::iter::repeat_n(letter, n)).collect();
+            let mut counts = crate::Counts::new();
+            counts.add(&piece, 1).unwrap();
+            let learnt = crate::learn(counts, n_merges, &mut crate::Job::new(Some(1), &mut |_| true).unwrap()).unwrap();
+            let vocab = Vocab::trained(Pattern::Gpt2, &learnt, &[]).unwrap();
+            prop_assert_eq!(merge(&Merges::new(&vocab), &piece), merge_slowly(&vocab, &piece));
+        }
     }
 
     #[test]
