@@ -135,7 +135,7 @@ def _encode(settings: Settings) -> dict[str, Any]:
     tokenizer, texts = Tokenizer.load(settings["tokenizer"]), _texts(settings)
     one_thread = settings["threads"] == 1
     if not one_thread:  # the same ids, since no part ends within a token
-        names, size = list(tokenizer.special_tokens), _BATCH_PART_CHARACTERS
+        names, size = tokenizer.added_names, _BATCH_PART_CHARACTERS
         texts = [
             part
             for text in texts

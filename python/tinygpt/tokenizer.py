@@ -354,7 +354,7 @@ class Tokenizer(Vocabulary):
             [[256, 99]]
         """
         allowed = self._allowed(allowed_special)
-        for text in text_parts(blocks, pattern=self.pattern, whole=list(self._specials)):
+        for text in text_parts(blocks, pattern=self.pattern, whole=self.added_names):
             yield self.encode_to_numpy(text, allowed_special=allowed)
 
     def write_shards(

@@ -38,6 +38,11 @@ class Vocabulary:
         return dict(self._specials)
 
     @property
+    def added_names(self) -> list[str]:
+        """The strings that may become ids before text is split: special tokens and added ones, by id."""
+        return [name for name, _, _ in self._bpe.added_tokens()]
+
+    @property
     def pattern(self) -> str:
         """Name of the split."""
         return self._bpe.pattern()
