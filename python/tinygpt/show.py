@@ -12,10 +12,12 @@ import numpy as np
 import tyro
 
 from tinygpt import runfolder
-from tinygpt._core import FormatError
+from tinygpt._core import Counts, FormatError
 from tinygpt.command import byte_bar, run
 from tinygpt.config import read
+from tinygpt.foreigntokenizer import load_tokenizer
 from tinygpt.header import HEADER_BYTES, read_header
+from tinygpt.librarytokenizers import SentencePieceTokenizer
 from tinygpt.manifest import Manifest
 from tinygpt.textblocks import decoded, name_of, read_blocks
 from tinygpt.tokenizer import Tokenizer
@@ -23,6 +25,7 @@ from tinygpt.tokenview import escaped, shortened
 from tinygpt.usage import Usage
 
 _LONGEST = 5
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "encoder.json", "vocab.bpe")
 _SHOWN_TOKENS = 400
 
 Rows = Iterator[tuple[str, object]]
@@ -124,16 +127,20 @@ def _look(path: Path, *, verify: bool) -> tuple[str, Iterable[tuple[str, object]
             return "run", list(_run(path, verify=verify))
         if (path / "config.json").is_file():
             return "checkpoint", list(_checkpoint(path, verify=verify))
-        if (path / "tokenizer.json").is_file():
+        if any((path / name).is_file() for name in _TOKENIZER_FILES):
             return "tokenizer", list(_tokenizer(path))
         raise FormatError(f"{path}: no manifest.json, step-*/, config.json or tokenizer.json in it, so nothing of ours")
     if path.suffix == ".bin":
         return "shard", list(_shard(path, verify=verify))
-    if path.suffix in (".json", ".tiktoken"):
+    if path.suffix in (".json", ".tiktoken", ".model") or path.name in _TOKENIZER_FILES:
         return "tokenizer", list(_tokenizer(path))
+    if path.suffix == ".counts":
+        return "counts", list(_counts(path))
     if path.suffix == ".jsonl":
         return "metrics", list(_metrics(path))
-    raise FormatError(f"{path}: neither a .bin shard nor a tokenizer.json, .tiktoken or metrics.jsonl")
+    raise FormatError(
+        f"{path}: neither a .bin shard nor a tokenizer (.json, .tiktoken, .model, merges.txt), .counts or metrics.jsonl"
+    )
 
 
 def _prepared(path: Path, *, verify: bool) -> Rows:
@@ -190,14 +197,25 @@ def _verify_shard(path: Path, vocab_size: int) -> None:
         Manifest.load(path.parent).check(path.parent, verify=True)
 
 
+def _counts(path: Path) -> Rows:
+    counts = Counts.load(path)
+    yield "pieces", f"{len(counts):,} different ones"
+    yield "pattern", counts.pattern or "not known"
+
+
 def _tokenizer(path: Path) -> Rows:
-    tokenizer = Tokenizer.load(path)
+    tokenizer = load_tokenizer(path)
     yield "vocab_size", f"{tokenizer.vocab_size:,}"
-    yield "merges", f"{len(tokenizer.merges):,}"
-    yield "pattern", tokenizer.pattern if path.suffix != ".tiktoken" else "not said by the file; read as gpt2"
+    if isinstance(tokenizer, Tokenizer):
+        yield "merges", f"{len(tokenizer.merges):,}"
+        yield "pattern", tokenizer.pattern if path.suffix != ".tiktoken" else "not said by the file; read as gpt2"
+    else:
+        yield "read by", "sentencepiece" if isinstance(tokenizer, SentencePieceTokenizer) else "tokenizers"
     special = ", ".join(f"{name} = {i}" for name, i in tokenizer.special_tokens.items())
     yield "special tokens", special or "none"
     yield "fingerprint", tokenizer.fingerprint[:16]
+    if not isinstance(tokenizer, Tokenizer):
+        return
     n_bytes, _ = tokenizer.token_lengths()
     specials = set(tokenizer.special_tokens.values())
     unused = tokenizer.vocab_size - int(np.count_nonzero(n_bytes)) - len(specials)

@@ -3,10 +3,13 @@
 Source: openai/gpt-2, `encoder.py`.
 """
 
+from collections.abc import Iterable
+
 _PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 _OTHERS = [byte for byte in range(256) if byte not in set(_PRINTABLE)]
 _TO_CHARACTER = {byte: chr(byte) for byte in _PRINTABLE} | {byte: chr(256 + i) for i, byte in enumerate(_OTHERS)}
 _OUTSIDE = "\U0010ffff"
+_BETWEEN = "\U0010fffe"
 # Characters below 256 that stand for no byte must not pass for the byte of their number.
 _TO_LATIN = {byte: _OUTSIDE for byte in _OTHERS} | {ord(c): chr(byte) for byte, c in _TO_CHARACTER.items()}
 
@@ -14,6 +17,12 @@ _TO_LATIN = {byte: _OUTSIDE for byte in _OTHERS} | {ord(c): chr(byte) for byte, 
 def spell(token: bytes) -> str:
     """A token in the byte alphabet."""
     return token.decode("latin-1").translate(_TO_CHARACTER)
+
+
+def spell_all(tokens: Iterable[bytes]) -> list[str]:
+    """The same of many: one pass over all of them is several times faster than one over each."""
+    joined = _BETWEEN.join(token.decode("latin-1") for token in tokens)
+    return joined.translate(_TO_CHARACTER).split(_BETWEEN) if joined else []
 
 
 def unspell(token: str) -> bytes:

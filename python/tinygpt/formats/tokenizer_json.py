@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinygpt.formats import limits
-from tinygpt.formats.bytealphabet import is_spelled, spell, unspell
+from tinygpt.formats.bytealphabet import is_spelled, spell_all, unspell
 from tinygpt.formats.plaintokenizer import PlainTokenizer
 from tinygpt.formats.splitpatterns import pattern_of, pre_tokenizer_of
 from tinygpt.specials import LATE, LSTRIP, RSTRIP, SINGLE_WORD, SPECIAL, AddedTokens
@@ -57,7 +57,8 @@ def dumps(tokenizer: PlainTokenizer) -> str:
     }
     # The two long parts by hand, a row a line: with an indent json is ten times slower and gives a merge four lines.
     rows = [f"   {_json(token)}: {i}" for token, i in _vocab(tokenizer).items()]
-    spelled = {token: _json(spell(token)) for token in {token for pair in tokenizer.merges for token in pair}}
+    parts = list({token for pair in tokenizer.merges for token in pair})
+    spelled = dict(zip(parts, map(_json, spell_all(parts)), strict=True))
     pairs = [f"   [{spelled[left]}, {spelled[right]}]" for left, right in tokenizer.merges]
     head, _, tail = json.dumps(layout, ensure_ascii=False, indent=1).rpartition('"merges": []')
     head, _, between = head.rpartition('"vocab": {}')
@@ -144,7 +145,7 @@ def _vocab(tokenizer: PlainTokenizer) -> dict[str, int]:
     Those stand here, too, as in GPT-2's own file: tokenizers takes their ids from here, else it counts on. Where a
     piece could be looked up so, they are left out and must come next in the count.
     """
-    vocab = {spell(token): i for token, i in tokenizer.tokens}
+    vocab = dict(zip(spell_all(token for token, _ in tokenizer.tokens), (i for _, i in tokenizer.tokens), strict=True))
     counted = []
     for name, i, flags in tokenizer.added:
         is_text = not flags & SPECIAL
