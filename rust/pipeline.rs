@@ -107,7 +107,7 @@ impl Cleaning {
 const BLOCKS_PER_THREAD: usize = 3;
 
 /// Runs `work` over every block on the job's threads, each with a state of its own, and `consume` on this thread over
-/// the results in order. Each thread ends with `finish`; what those return is returned.
+/// the results in order. Each thread ends with `finish`; what those return is returned. One thread is this thread.
 fn run<S, T: Send, R: Send>(
     source: &mut dyn Source,
     job: &mut Job,
@@ -117,8 +117,17 @@ fn run<S, T: Send, R: Send>(
     mut consume: impl FnMut(T) -> Result<()>,
 ) -> Result<Vec<R>> {
     let threads = job.threads();
-    let pool = job.pool()?;
     let stop = AtomicBool::new(false);
+    if threads == 1 {
+        let (mut state, mut block) = (new_state(), Block::default());
+        while source.fill(&mut block, &stop)? {
+            consume(work(&mut state, &block)?)?;
+            job.add_bytes(block.consumed);
+            job.tick()?;
+        }
+        return Ok(vec![finish(state)?]);
+    }
+    let pool = job.pool()?;
     let finished = Mutex::new(Vec::new());
     let (free_in, free_out) = mpsc::channel::<Block>();
     let (todo_in, todo_out) = mpsc::channel::<Result<(u64, Block)>>();
