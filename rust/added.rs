@@ -177,10 +177,26 @@ impl AddedFinder {
         Ok(AddedFinder { early: Pass::new(&early)?, late: Pass::new(&late)? })
     }
 
+    /// Finds `names` as they stand.
+    ///
+    /// # Errors
+    ///
+    /// The names are too large for an automaton.
+    pub fn of_names(names: &[String]) -> Result<AddedFinder> {
+        let tokens: Vec<AddedToken> = names.iter().map(|name| AddedToken::special(name, 0)).collect();
+        AddedFinder::new(tokens.iter())
+    }
+
     /// Whether there is nothing to find.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.early.is_none() && self.late.is_none()
+    }
+
+    /// Whether any token stands in `text`, its flags aside.
+    #[must_use]
+    pub fn finds_any(&self, text: &str) -> bool {
+        [&self.early, &self.late].into_iter().flatten().any(|pass| pass.automaton.is_match(text))
     }
 
     /// Calls `each` with the segments of `text`, in order.
@@ -235,6 +251,11 @@ impl Pass {
             each(Segment::Text(&text[from..]));
         }
     }
+}
+
+/// Whether word characters stand on both sides of a place, so that a token of whole words may end or start there by a cut.
+pub(crate) fn divides_word(text: &str, at: usize) -> bool {
+    ends_in_word(&text[..at]) && starts_with_word(&text[at..])
 }
 
 fn ends_in_word(text: &str) -> bool {

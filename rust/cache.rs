@@ -39,6 +39,8 @@ pub struct Cache {
     most_slots: usize,
     /// Bytes that both stores may have together.
     store_bytes: usize,
+    /// Bytes encoded since somebody last looked whether to stop.
+    pub(crate) since_look: usize,
     pub(crate) bounds: Bounds,
     found: Vec<(Key, u64)>,
 }
@@ -62,6 +64,7 @@ impl Cache {
             ids: Vec::new(),
             most_slots,
             store_bytes,
+            since_look: 0,
             bounds: Bounds::default(),
             found: Vec::new(),
         }

@@ -182,14 +182,17 @@ impl Counts {
         }
     }
 
-    /// Adds all of `other`.
+    /// Adds all of `other`, or nothing.
     ///
     /// # Errors
     ///
     /// A count passes 2^64 - 1.
-    pub fn merge(&mut self, other: Counts) -> Result<()> {
-        if self.is_empty() {
-            *self = other;
+    pub fn merge(&mut self, other: &Counts) -> Result<()> {
+        let largest = |counts: &Counts| counts.parts.iter().flat_map(|part| &part.slots).map(|slot| slot.count).max().unwrap_or(0);
+        if largest(self).checked_add(largest(other)).is_none() {
+            let mut sum = self.clone();
+            sum.parts.iter_mut().zip(&other.parts).try_for_each(|(mine, theirs)| mine.merge(theirs))?;
+            *self = sum;
             return Ok(());
         }
         self.parts.iter_mut().zip(&other.parts).try_for_each(|(mine, theirs)| mine.merge(theirs))
@@ -379,7 +382,7 @@ mod tests {
                     counts.add(piece.as_bytes(), *n).unwrap();
                     *expected.entry(piece.as_bytes().to_vec()).or_insert(0) += n;
                 }
-                sum.merge(counts).unwrap();
+                sum.merge(&counts).unwrap();
             }
             prop_assert_eq!(all(&sum), expected);
         }

@@ -11,8 +11,9 @@ use crate::merge::Merges;
 use crate::parallel;
 use crate::pretokenize::Scanner;
 use crate::vocab::Vocab;
+use rustc_hash::FxHashSet;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A vocabulary, indexed for speed.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Encoder {
     sorted: Vec<u32>,
     /// Finds the added tokens that every text may hold.
     ordinary: Arc<AddedFinder>,
+    /// The same with all special tokens, once it was asked for.
+    all: OnceLock<Arc<AddedFinder>>,
     /// Caches that no call is using. Nobody waits for the lock: in a forked child it may be held for ever.
     caches: Mutex<Vec<Cache>>,
     /// How many of them are kept: one for each core.
@@ -34,6 +37,8 @@ pub struct Encoder {
 #[derive(Clone, Debug)]
 pub struct Specials(Arc<AddedFinder>);
 
+/// What a batch of little text counts for.
+const LOOK_BYTES: usize = 64;
 /// Text between two looks at whether to stop.
 const STEP_BYTES: usize = 1 << 20;
 /// Texts that are shorter together are not worth a second thread.
@@ -52,13 +57,28 @@ impl Encoder {
         let ordinary = AddedFinder::new(vocab.added().iter().filter(|token| !token.is_special())).unwrap_or_default();
         let (merges, decoder) = (Merges::new(&vocab), Decoder::new(&vocab));
         let most_caches = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Encoder { merges, decoder, sorted, ordinary: Arc::new(ordinary), caches: Mutex::default(), most_caches, vocab }
+        Encoder {
+            merges,
+            decoder,
+            sorted,
+            ordinary: Arc::new(ordinary),
+            all: OnceLock::new(),
+            caches: Mutex::default(),
+            most_caches,
+            vocab,
+        }
     }
 
     /// The vocabulary.
     #[must_use]
     pub fn vocab(&self) -> &Vocab {
         &self.vocab
+    }
+
+    /// Finds the added tokens that every text may hold.
+    #[must_use]
+    pub fn ordinary(&self) -> Arc<AddedFinder> {
+        self.ordinary.clone()
     }
 
     /// The id of these bytes, special tokens aside.
@@ -82,11 +102,25 @@ impl Encoder {
         if names.is_empty() {
             return Ok(Specials(self.ordinary.clone()));
         }
-        if let Some(name) = names.iter().find(|name| !self.vocab.specials().iter().any(|(known, _)| known == *name)) {
+        let (wanted, known): (FxHashSet<&String>, &[_]) = (names.iter().collect(), self.vocab.specials());
+        let n_found = known.iter().filter(|(name, _)| wanted.contains(name)).count();
+        if n_found < wanted.len() {
+            let known: FxHashSet<&String> = known.iter().map(|(name, _)| name).collect();
+            let name = wanted.iter().find(|name| !known.contains(*name)).copied().cloned().unwrap_or_default();
             return Err(Error::Invalid(format!("{name:?} is no special token of this tokenizer")));
         }
-        let is_wanted = |token: &&AddedToken| !token.is_special() || names.contains(&token.content);
-        Ok(Specials(Arc::new(AddedFinder::new(self.vocab.added().iter().filter(is_wanted))?)))
+        if n_found == known.len()
+            && let Some(all) = self.all.get()
+        {
+            return Ok(Specials(all.clone()));
+        }
+        let is_wanted = |token: &&AddedToken| !token.is_special() || wanted.contains(&token.content);
+        let finder = Arc::new(AddedFinder::new(self.vocab.added().iter().filter(is_wanted))?);
+        if n_found == known.len() {
+            // Another thread may have been faster; its finder is as good.
+            let _ = self.all.set(finder.clone());
+        }
+        Ok(Specials(finder))
     }
 
     /// Appends the ids of `text`; the strings of special tokens are ordinary text.
@@ -112,29 +146,33 @@ impl Encoder {
         finder.split(text, |segment| match segment {
             _ if result.is_err() => {}
             Segment::Text(text) => result = self.encode_until(text, cache, ids, &mut go_on),
-            Segment::Id(id) => ids.push(id),
+            Segment::Id(id) => {
+                cache.since_look += LOOK_BYTES;
+                ids.push(id);
+            }
         });
         result
     }
 
     fn encode_until(&self, text: &str, cache: &mut Cache, ids: &mut Vec<u32>, go_on: &mut impl FnMut() -> Result<()>) -> Result<()> {
         let mut scanner = Scanner::new(self.vocab.pattern(), text);
-        while self.encode_some(&mut scanner, STEP_BYTES, cache, ids) {
-            go_on()?;
+        while self.encode_some(&mut scanner, cache, ids) {
+            if cache.since_look >= STEP_BYTES {
+                cache.since_look = 0;
+                go_on()?;
+            }
         }
         Ok(())
     }
 
-    /// Encodes about as many bytes; false when all is done.
-    fn encode_some(&self, scanner: &mut Scanner, bytes: usize, cache: &mut Cache, ids: &mut Vec<u32>) -> bool {
-        let end = scanner.at().saturating_add(bytes);
+    /// Encodes a batch of pieces; false when there is none.
+    fn encode_some(&self, scanner: &mut Scanner, cache: &mut Cache, ids: &mut Vec<u32>) -> bool {
         let mut bounds = std::mem::take(&mut cache.bounds);
-        let mut more = true;
-        while more && scanner.at() < end {
-            more = scanner.fill(&mut bounds);
-            if more {
-                cache.encode(scanner.text().as_bytes(), bounds.as_slice(), ids, |piece, ids| self.merge(piece, ids));
-            }
+        let (before, more) = (scanner.at(), scanner.fill(&mut bounds));
+        if more {
+            cache.encode(scanner.text().as_bytes(), bounds.as_slice(), ids, |piece, ids| self.merge(piece, ids));
+            let least = if scanner.is_slow() { STEP_BYTES / 4 } else { LOOK_BYTES };
+            cache.since_look += (scanner.at() - before).max(least);
         }
         cache.bounds = bounds;
         more

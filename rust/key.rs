@@ -67,14 +67,17 @@ impl Key {
     }
 }
 
+/// No UTF-8 text holds the bytes of this number, so no word of a text makes a factor zero, which would forget the rest.
+const NO_TEXT: u64 = 0xe703_7ed1_a0b4_28db;
+
 /// Hash of a long piece.
 #[inline]
 pub(crate) fn hash_long(piece: &[u8]) -> u64 {
     let (eights, rest) = piece.as_chunks::<8>();
     let start = piece.len() as u64 ^ 0xa076_1d64_78bd_642f;
-    let hash = eights.iter().fold(start, |hash, eight| fold(hash ^ u64::from_le_bytes(*eight), 0xe703_7ed1_a0b4_28db));
+    let hash = eights.iter().fold(start, |hash, eight| fold(hash ^ 0x8ebc_6af0_9c88_c6e3, u64::from_le_bytes(*eight) ^ NO_TEXT));
     let tail = rest.iter().fold(0, |tail, byte| tail << 8 | u64::from(*byte));
-    fold(hash ^ tail, 0x8ebc_6af0_9c88_c6e3)
+    fold(hash ^ 0x8ebc_6af0_9c88_c6e3, tail ^ NO_TEXT)
 }
 
 /// Both halves of a product, folded: every bit of one factor reaches every bit of the result.

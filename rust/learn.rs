@@ -44,6 +44,7 @@ use std::collections::BinaryHeap;
 #[allow(clippy::needless_pass_by_value)]
 pub fn learn(counts: Counts, n_merges: usize, job: &mut Job) -> Result<Vec<(u32, u32)>> {
     let weights = Weights::new(&counts);
+    job.tick()?;
     let threshold = weights.threshold(n_merges);
     // Half as wide ids and weights are half as much memory to go through.
     if n_merges + 256 < usize::from(u16::DEAD) && weights.distinct.len() <= 1 << 16 {
@@ -58,7 +59,7 @@ fn run<W: Width>(mut learner: Learner<W>, n_merges: usize, job: &mut Job) -> Res
     while merges.len() < n_merges {
         let Some(pair) = learner.most_frequent()? else { break };
         merges.push(pair);
-        learner.merge(pair)?;
+        learner.merge(pair, job)?;
         if merges.len() % 64 == 0 {
             job.tick()?;
         }
@@ -174,6 +175,8 @@ impl Neighbours {
     }
 }
 
+/// Places between two looks at whether to stop.
+const STEP_PLACES: usize = 1 << 20;
 /// How many places ahead memory is asked for.
 const AHEAD: usize = 16;
 /// In the place of a place: the pair is not recorded.
@@ -349,13 +352,20 @@ impl<W: Width> Learner<W> {
     }
 
     /// Replaces the pair everywhere by a new id.
-    fn merge(&mut self, (left, right): (u32, u32)) -> Result<()> {
+    fn merge(&mut self, (left, right): (u32, u32), job: &mut Job) -> Result<()> {
         let new = u32::try_from(self.lengths.len()).map_err(|_| too_many())?;
         self.lengths.push(self.lengths[left as usize] + self.lengths[right as usize]);
         self.before.sums.resize(self.lengths.len(), (0, 0));
         self.after.sums.resize(self.lengths.len(), (0, 0));
         let places = self.pairs.remove(&key(left, right)).map_or(0..0, |pair| pair.places);
-        let chained = self.replace(places, left, right, new);
+        let mut chained = (0, 0);
+        for start in places.clone().step_by(STEP_PLACES) {
+            let (weight, n) = self.replace(start..places.end.min(start + STEP_PLACES), left, right, new);
+            chained = (chained.0 + weight, chained.1 + n);
+            if places.len() > STEP_PLACES {
+                job.tick()?;
+            }
+        }
         self.forget(left, right);
         self.record(left, new, chained);
         self.before.clear();

@@ -64,5 +64,5 @@ pub use pipeline::{Cleaning, Report, count_pieces, encode_to_shards};
 pub use pretokenize::{Custom, MAX_PIECE_BYTES, Pattern, Pieces};
 pub use shard::{HEADER_BYTES, MAX_SHARD_TOKENS, ShardFacts, ShardKind, ShardWriter, TokenType, hash_file};
 pub use shardset::Shards;
-pub use sources::{Block, Documents, Part, Sample, SampleSize, Side, Source, TextFile, TextFiles, Texts, list_files};
+pub use sources::{Block, Documents, Part, Sample, SampleSize, Side, Source, TextFile, TextFiles, Texts, last_cut, list_files};
 pub use vocab::{Merge, Vocab};

@@ -34,7 +34,7 @@ pub(crate) fn large_vec<T>(n: usize) -> Vec<T> {
 
 /// Smaller vectors gain nothing by large pages.
 #[cfg(target_os = "linux")]
-const LEAST_BYTES: usize = 4 << 20;
+const LEAST_BYTES: usize = if cfg!(fuzzing) { 1 << 12 } else { 4 << 20 };
 
 #[cfg(target_os = "linux")]
 fn advise_large_pages<T>(vec: &Vec<T>) {

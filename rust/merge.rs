@@ -9,8 +9,8 @@
 //! Source: github/rust-gems `bpe` has the law for dictionaries; here it needs nothing of the merges.
 
 use crate::vocab::Vocab;
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BinaryHeap};
 
 /// The merges of a vocabulary, by pair.
 ///
@@ -202,13 +202,9 @@ impl Merges {
         }
     }
 
-    /// Linked places, and for each rank that is due the places that had it; a place whose pair has changed is passed over.
+    /// For each rank that is due the places that had it, lowest rank first; a place whose pair has changed is passed over.
     fn merge_by_rank(&self, bytes: &[u8], parts: &mut Vec<Part>) {
-        // A piece is at most MAX_PIECE_BYTES long, so places fit u32.
-        let n = bytes.len() as u32;
-        let mut symbols: Vec<u32> = bytes.iter().map(|byte| u32::from(*byte)).collect();
-        let mut next: Vec<u32> = (1..=n).collect();
-        let mut previous: Vec<u32> = (0..n).map(|i| i.wrapping_sub(1)).collect();
+        let mut row = Row::new(bytes);
         let mut due = BTreeMap::<u32, Vec<u32>>::new();
         for (pair, at) in bytes.windows(2).zip(0..) {
             let rank = self.byte_pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])];
@@ -221,37 +217,22 @@ impl Merges {
             let mut lower = false;
             let mut places = places.into_iter();
             while !lower && let Some(at) = places.next() {
-                let (left, after) = (symbols[at as usize], next[at as usize]);
-                if left == NONE || after == n || self.rank(left, symbols[after as usize]) != rank {
-                    continue;
-                }
-                let symbol = self.made_by(rank);
-                let beyond = next[after as usize];
-                symbols[at as usize] = symbol;
-                symbols[after as usize] = NONE;
-                next[at as usize] = beyond;
-                let mut note = |left: u32, right: u32, at: u32| {
-                    let new = self.rank(left, right);
-                    if new != NONE {
-                        due.entry(new).or_default().push(at);
-                        lower |= new < rank;
-                    }
-                };
-                if beyond < n {
-                    previous[beyond as usize] = at;
-                    note(symbol, symbols[beyond as usize], at);
-                }
-                let before = previous[at as usize];
-                if before < n {
-                    note(symbols[before as usize], symbol, before);
+                for (new, at) in row.merge(self, rank, at) {
+                    due.entry(new).or_default().push(at);
+                    lower |= new < rank;
                 }
             }
-            // What became due meanwhile comes first, if its rank is lower.
-            if places.len() > 0 {
-                due.entry(rank).or_default().extend(places);
+            if lower {
+                // Only odd vocabularies make a pair of a lower rank than its parts: one place at a time from here on.
+                let rest = due.into_iter().flat_map(|(rank, places)| places.into_iter().map(move |at| Reverse((rank, at))));
+                let mut heap: BinaryHeap<_> = rest.chain(places.map(|at| Reverse((rank, at)))).collect();
+                while let Some(Reverse((rank, at))) = heap.pop() {
+                    heap.extend(row.merge(self, rank, at).map(Reverse));
+                }
+                break;
             }
         }
-        parts.extend(symbols.iter().zip(0..).filter(|(symbol, _)| **symbol != NONE).map(|(&symbol, start)| Part { start, symbol }));
+        parts.extend(row.symbols.iter().zip(0..).filter(|(symbol, _)| **symbol != NONE).map(|(&symbol, start)| Part { start, symbol }));
     }
 
     /// Appends the ids of a long piece, window by window.
@@ -294,6 +275,43 @@ impl Merges {
 
     fn append(&self, parts: &[Part], ids: &mut Vec<u32>) {
         ids.extend(parts.iter().map(|part| self.ids[part.symbol as usize]));
+    }
+}
+
+/// The symbols of a piece at the places where they start, linked to both sides.
+struct Row {
+    symbols: Vec<u32>,
+    next: Vec<u32>,
+    previous: Vec<u32>,
+}
+
+impl Row {
+    fn new(bytes: &[u8]) -> Row {
+        // A piece is at most MAX_PIECE_BYTES long, so places fit u32.
+        let n = bytes.len() as u32;
+        let symbols = bytes.iter().map(|byte| u32::from(*byte)).collect();
+        Row { symbols, next: (1..=n).collect(), previous: (0..n).map(|i| i.wrapping_sub(1)).collect() }
+    }
+
+    /// Merges the pair at `at` if it still has that rank; gives the ranks and places of the pairs that arise.
+    fn merge(&mut self, merges: &Merges, rank: u32, at: u32) -> impl Iterator<Item = (u32, u32)> + use<> {
+        let (n, left, after) = (self.symbols.len() as u32, self.symbols[at as usize], self.next[at as usize]);
+        let mut new = [(NONE, 0); 2];
+        if left != NONE && after < n && merges.rank(left, self.symbols[after as usize]) == rank {
+            let symbol = merges.made_by(rank);
+            let (before, beyond) = (self.previous[at as usize], self.next[after as usize]);
+            self.symbols[at as usize] = symbol;
+            self.symbols[after as usize] = NONE;
+            self.next[at as usize] = beyond;
+            if beyond < n {
+                self.previous[beyond as usize] = at;
+                new[0] = (merges.rank(symbol, self.symbols[beyond as usize]), at);
+            }
+            if before < n {
+                new[1] = (merges.rank(self.symbols[before as usize], symbol), before);
+            }
+        }
+        new.into_iter().filter(|(rank, _)| *rank != NONE)
     }
 }
 

@@ -144,10 +144,12 @@ impl Vocab {
         }
         let size = self.added.last().map_or(0, |token| token.id as usize + 1).max(self.tokens.len());
         self.tokens.resize(size, Box::from([]));
+        let mut is_made = vec![false; size];
+        self.merges.iter().for_each(|merge| is_made[merge.id as usize] = true);
         for added in &self.added {
             let (name, id) = (&added.content, added.id);
             // A token that no piece can become is one of text only because it was added.
-            let is_reached = name.len() == 1 || self.whole_pieces || self.merges.iter().any(|merge| merge.id == id);
+            let is_reached = name.len() == 1 || self.whole_pieces || is_made[id as usize];
             let token = &mut self.tokens[id as usize];
             let is_same = !added.is_special() && **token == *name.as_bytes();
             if !token.is_empty() && !is_same {
@@ -292,6 +294,11 @@ impl Vocab {
         }
         if self.whole_pieces {
             field(b"whole pieces");
+        }
+        // A last token as long as a merge's field could pass for a merge.
+        if self.tokens.last().is_some_and(|token| token.len() == 12) {
+            field(b"merges");
+            field(&(self.merges.len() as u64).to_le_bytes());
         }
         hash.finalize().into()
     }

@@ -17,6 +17,7 @@ __all__ = [
     "FormatError",
     "ShardSet",
     "clean",
+    "last_cut",
     "pieces",
     "xxh3_file",
 ]
@@ -176,3 +177,9 @@ def clean(text: str, names: list[str]) -> str:
 
 def pieces(text: str, pattern: str = "gpt2") -> list[bytes]:
     """Return the pieces of a text, as bytes."""
+
+def last_cut(text: str, pattern: str, whole: list[str]) -> int:
+    """Return how many characters of a text, of which more may follow, can be encoded by themselves; 0 if none can.
+
+    `whole` are strings that may become ids before text is split.
+    """

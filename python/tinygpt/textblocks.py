@@ -5,12 +5,11 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tinygpt._core import pieces
+from tinygpt._core import last_cut
 
 _BLOCK_BYTES = 1 << 18
 PART_CHARACTERS = 1 << 20
 # No scanner looks further ahead from the start of a piece: the longest piece (1 MiB) and the character after it.
-_LOOK_AHEAD_BYTES = (1 << 20) + 64
 
 
 def name_of(path: Path) -> str:
@@ -81,7 +80,7 @@ def text_parts(
         if length < due:
             continue
         text = "".join(held)
-        cut = _last_cut(text, pattern, whole)
+        cut = last_cut(text, pattern, list(whole))
         if cut:
             yield text[:cut]
         held, length = [text[cut:]], length - cut
@@ -89,36 +88,3 @@ def text_parts(
     if length:
         yield "".join(held)
 
-
-def _last_cut(text: str, pattern: str, whole: Sequence[str]) -> int:
-    """The last place where `text`, of which more may follow, can be cut; 0 where there is none."""
-    end = len(text) - max(map(len, whole), default=0)
-    while not pattern.startswith("regex:") and (at := text.rfind(" ", 1, max(end, 0))) > 0:
-        beside = (text[max(0, at - len(name)) : at + len(name)] for name in whole)
-        if not text[at - 1].isspace() and not any(name in near for name, near in zip(whole, beside, strict=True)):
-            return at
-        end = at
-    return 0 if any(name in text for name in whole) else _last_piece_end(text, pattern, whole)
-
-
-def _last_piece_end(text: str, pattern: str, whole: Sequence[str]) -> int:
-    """The end of the last piece that nothing after `text` can change; 0 where there is none."""
-    raw = text.encode()
-    settled = len(raw) - _LOOK_AHEAD_BYTES - 4 * max(map(len, whole), default=0)
-    if settled <= 0:
-        return 0
-    cut = at = 0
-    for piece in pieces(text, pattern):
-        if at >= settled:
-            break
-        at += len(piece)
-        if raw[at] & 0xC0 != 0x80 and not (whole and _is_within_space(raw, at)):
-            cut = at
-    return len(raw[:cut].decode())
-
-
-def _is_within_space(raw: bytes, at: int) -> bool:
-    """Whether white space stands on both sides, of which a string of `whole` that comes later may take all."""
-    return bytes(raw[at - 4 : at]).decode(errors="ignore")[-1:].isspace() and (
-        bytes(raw[at : at + 4]).decode(errors="ignore")[:1].isspace()
-    )

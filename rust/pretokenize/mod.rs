@@ -208,6 +208,9 @@ impl Bounds {
     }
 }
 
+/// Pieces of a batch by a regular expression.
+const CUSTOM_BATCH: usize = 32;
+
 /// Finds the pieces of a text, a batch at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Scanner<'a> {
@@ -224,6 +227,11 @@ impl<'a> Scanner<'a> {
 
     pub(crate) fn text(&self) -> &'a str {
         self.text
+    }
+
+    /// Whether one piece may take as long as a megabyte by another pattern.
+    pub(crate) fn is_slow(&self) -> bool {
+        matches!(self.pattern, Pattern::Custom(_))
     }
 
     /// Where the next batch starts.
@@ -246,7 +254,14 @@ impl<'a> Scanner<'a> {
             Pattern::O200k => self.each(bounds, |at| o200k::piece_end(text, at)),
             Pattern::Char => self.each(bounds, |at| at + class_at(&CLASSES[..], text, at).1),
             Pattern::Byte => self.each(bounds, |at| at + 1),
-            Pattern::Custom(custom) => self.each(bounds, |at| custom.piece_end(text, at)),
+            Pattern::Custom(custom) => {
+                // An expression may look at a megabyte for each piece, and somebody may want to stop.
+                for _ in 0..CUSTOM_BATCH {
+                    if bounds.last() < text.len() {
+                        bounds.push(custom.piece_end(text, bounds.last()));
+                    }
+                }
+            }
         }
         self.at = bounds.last();
         true

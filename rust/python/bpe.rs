@@ -84,7 +84,10 @@ impl Bpe {
     }
 
     fn encode_to_numpy<'py>(&self, text: &Bound<'py, PyString>, allowed_special: Vec<String>) -> PyResult<Bound<'py, PyArray1<u32>>> {
-        Ok(self.ids_of(text, &allowed_special)?.into_pyarray(text.py()))
+        let ids = self.ids_of(text, &allowed_special)?;
+        // The first array imports numpy, which a signal that waits to be seen would break.
+        text.py().check_signals()?;
+        Ok(ids.into_pyarray(text.py()))
     }
 
     fn encode_batch(
@@ -107,6 +110,7 @@ impl Bpe {
         threads: Option<i64>,
     ) -> PyResult<Batch<'py>> {
         let (ids, ends) = self.batch(py, &texts, &allowed_special, threads)?;
+        py.check_signals()?;
         Ok((ids.into_pyarray(py), ends.into_pyarray(py)))
     }
 

@@ -3,11 +3,12 @@
 use super::{BLOCK_BYTES, call, call_with_job, pattern_of, report_of, texts_of};
 use crate::clean::rules;
 use crate::sources::{Block, Documents, Sample, SampleSize, Source, TextFile, TextFiles, Texts, list_files};
-use crate::{Cleaning, Pattern, Report, count_pieces, load_counts, save_counts};
+use crate::{AddedFinder, Cleaning, Pattern, Report, count_pieces, load_counts, save_counts};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Text files: which, what a document is in them, how they are cleaned.
@@ -142,12 +143,21 @@ impl Counts {
         }
     }
 
-    fn merge(&mut self, counts: crate::Counts, pattern: Option<&str>) -> PyResult<()> {
-        self.counts.merge(counts)?;
+    /// What was just counted.
+    fn take(&mut self, counts: crate::Counts, pattern: &str) -> PyResult<()> {
+        if self.counts.is_empty() {
+            self.counts = counts;
+        } else {
+            self.counts.merge(&counts)?;
+        }
+        self.note(Some(pattern));
+        Ok(())
+    }
+
+    fn note(&mut self, pattern: Option<&str>) {
         if let Some(pattern) = pattern {
             self.pattern = Some(pattern.into());
         }
-        Ok(())
     }
 }
 
@@ -182,9 +192,10 @@ impl Counts {
         self.check_pattern(pattern)?;
         let (split, texts) = (pattern_of(pattern)?, texts_of(&texts, first)?);
         let cleaning = Cleaning { rules: rules(&clean)?, ..Cleaning::none() };
-        let mut source = Texts::new(&texts, split.clone(), None, BLOCK_BYTES);
+        let whole = Arc::new(AddedFinder::of_names(&special_tokens)?);
+        let mut source = Texts::new(&texts, split.clone(), None, BLOCK_BYTES).keeping(whole);
         let (counts, report) = call_with_job(py, threads, None, |job| count_pieces(&mut source, &split, &special_tokens, &cleaning, job))?;
-        self.merge(counts, Some(pattern))?;
+        self.take(counts, pattern)?;
         report_of(py, report)
     }
 
@@ -204,16 +215,17 @@ impl Counts {
         self.check_pattern(pattern)?;
         let split = pattern_of(pattern)?;
         let size = SampleSize { bytes: max_bytes, documents: max_documents };
-        let mut whole = files.source(&split, None, BLOCK_BYTES);
+        let names = Arc::new(AddedFinder::of_names(&special_tokens)?);
+        let mut whole = files.source(&split, None, BLOCK_BYTES).keeping(names.clone());
         // Smaller parts let a small sample come from many places.
         let part_bytes = max_bytes.map_or(BLOCK_BYTES, |bytes| (bytes / 64).clamp(1 << 12, BLOCK_BYTES as u64) as usize);
-        let mut share = Sample::new(files.source(&split, None, part_bytes), size, files.total_bytes());
+        let mut share = Sample::new(files.source(&split, None, part_bytes).keeping(names), size, files.total_bytes());
         let sampled = max_bytes.is_some() || max_documents.is_some();
         let (counts, report) = call_with_job(py, threads, progress, |job| {
             let source: &mut dyn Source = if sampled { &mut share } else { &mut whole };
             count_pieces(source, &split, &special_tokens, &files.cleaning, job)
         })?;
-        self.merge(counts, Some(pattern))?;
+        self.take(counts, pattern)?;
         let dict = report_of(py, report)?;
         if sampled {
             let (taken, seen) = share.taken_of();
@@ -225,7 +237,9 @@ impl Counts {
 
     fn add(&mut self, other: &Counts) -> PyResult<()> {
         other.pattern.as_deref().map_or(Ok(()), |pattern| self.check_pattern(pattern))?;
-        self.merge(other.counts.clone(), other.pattern.as_deref())
+        self.counts.merge(&other.counts)?;
+        self.note(other.pattern.as_deref());
+        Ok(())
     }
 
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {

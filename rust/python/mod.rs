@@ -12,7 +12,7 @@ mod shards;
 
 use crate::clean::{RULES, rules};
 use crate::error::Error;
-use crate::{Job, Pattern, Report, hash_file};
+use crate::{AddedFinder, Job, Pattern, Report, hash_file};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -138,6 +138,15 @@ fn pieces<'py>(text: &Bound<'py, PyString>, pattern: &str) -> PyResult<Vec<Bound
     Ok(pattern_of(pattern)?.pieces(text_of(text)?).map(|piece| PyBytes::new(text.py(), piece)).collect())
 }
 
+/// How many characters of a text, of which more may follow, can be encoded by themselves; `whole` are strings that may
+/// become ids before text is split. 0 if there is no such place.
+#[pyfunction]
+fn last_cut(py: Python<'_>, text: &Bound<'_, PyString>, pattern: &str, whole: Vec<String>) -> PyResult<usize> {
+    let (text, pattern, finder) = (text_of(text)?, pattern_of(pattern)?, AddedFinder::of_names(&whole)?);
+    let at = call(py, || Ok(crate::last_cut(text, &pattern, &finder, whole.iter().map(String::len).max().unwrap_or(0))))?;
+    Ok(text[..at].chars().count())
+}
+
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("FormatError", m.py().get_type::<FormatError>())?;
@@ -151,5 +160,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(xxh3_file, m)?)?;
     m.add_function(wrap_pyfunction!(clean, m)?)?;
     m.add_function(wrap_pyfunction!(pieces, m)?)?;
+    m.add_function(wrap_pyfunction!(last_cut, m)?)?;
     Ok(())
 }

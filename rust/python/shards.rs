@@ -70,7 +70,7 @@ impl ShardSet {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let (encoder, shards) = (&self.bpe.as_ref().ok_or_else(of_ids)?.get().0, self.shards.as_mut().ok_or_else(finished)?);
-        let mut source = files.source(encoder.vocab().pattern(), Some(self.val_fraction), BLOCK_BYTES);
+        let mut source = files.source(encoder.vocab().pattern(), Some(self.val_fraction), BLOCK_BYTES).keeping(encoder.ordinary());
         let report = call_with_job(py, threads, progress, |job| encode_to_shards(&mut source, encoder, &files.cleaning, shards, job))?;
         let dict = report_of(py, report)?;
         let read: Vec<(u64, String)> = source.read().iter().map(|(bytes, hash)| (*bytes, format!("{hash:016x}"))).collect();
@@ -90,7 +90,8 @@ impl ShardSet {
         let (encoder, shards) = (&self.bpe.as_ref().ok_or_else(of_ids)?.get().0, self.shards.as_mut().ok_or_else(finished)?);
         let cleaning = Cleaning { rules: rules(&clean)?, ..Cleaning::none() };
         let texts = texts_of(&texts, first)?;
-        let mut source = Texts::new(&texts, encoder.vocab().pattern().clone(), Some(self.val_fraction), BLOCK_BYTES);
+        let pattern = encoder.vocab().pattern().clone();
+        let mut source = Texts::new(&texts, pattern, Some(self.val_fraction), BLOCK_BYTES).keeping(encoder.ordinary());
         let report = call_with_job(py, threads, None, |job| encode_to_shards(&mut source, encoder, &cleaning, shards, job))?;
         report_of(py, report)
     }

@@ -12,8 +12,10 @@ pub use files::{TextFile, list_files};
 pub use sample::{Sample, SampleSize};
 pub use text::{Documents, TextFiles};
 
+use crate::added::{AddedFinder, Segment, divides_word};
 use crate::error::Result;
 use crate::pretokenize::{MAX_PIECE_BYTES, Pattern, ends_in_space};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -98,7 +100,7 @@ pub(crate) fn side_of(text: &[u8], val_fraction: Option<f64>) -> Side {
 
 /// How much of `available` to hand on, about `want` bytes; `None` when more must be read first. `complete` says that the
 /// document ends with `available`.
-fn part_length(available: &[u8], want: usize, complete: bool, pattern: &Pattern) -> Option<usize> {
+fn part_length(available: &[u8], want: usize, complete: bool, pattern: &Pattern, whole: &AddedFinder) -> Option<usize> {
     if complete && available.len() <= want {
         return Some(available.len());
     }
@@ -112,33 +114,41 @@ fn part_length(available: &[u8], want: usize, complete: bool, pattern: &Pattern)
     if stretch.len() < STRETCH_BYTES {
         return complete.then_some(available.len());
     }
-    Some(last_piece_end(stretch, pattern))
+    Some(last_piece_end(stretch, pattern, whole))
 }
 
 /// The end of the last piece whose end cannot depend on what comes after `stretch`; if any stand before white space, of
 /// those, for the rules of [`crate::clean`] must see white space in one run; else, if any, of those after other characters.
-fn last_piece_end(stretch: &[u8], pattern: &Pattern) -> usize {
-    let text = String::from_utf8_lossy(stretch);
-    let (mut at, mut length_before) = (0, 0);
+/// What `whole` finds is no text, and no place within it or beside a word that it might be part of will do.
+pub(crate) fn last_piece_end(stretch: &[u8], pattern: &Pattern, whole: &AddedFinder) -> usize {
+    let text = &*String::from_utf8_lossy(stretch);
     let (mut between, mut after_text, mut before_space) = (0, None, None);
-    for piece in pattern.pieces(&text) {
-        let before = at - length_before;
-        at += piece.len();
-        if at + MAX_PIECE_BYTES + 8 > text.len() {
-            break;
+    whole.split(text, |segment| {
+        let Segment::Text(segment) = segment else { return };
+        let start = segment.as_ptr() as usize - text.as_ptr() as usize;
+        let (mut at, mut length_before) = (start, 0);
+        for piece in pattern.pieces(segment) {
+            let before = at - length_before;
+            at += piece.len();
+            if at + MAX_PIECE_BYTES + 8 > text.len() {
+                return;
+            }
+            // A piece of the byte pattern may end within a character.
+            if !text.is_char_boundary(at) || !whole.is_empty() && divides_word(text, at) {
+                continue;
+            }
+            if !ends_in_space(&text.as_bytes()[..at]) {
+                after_text = Some(at);
+                before_space = if text[at..].starts_with(char::is_whitespace) { after_text } else { before_space };
+            } else if after_text.is_none() {
+                // White space may be split otherwise where it ends the text.
+                let lengths = [length_before, piece.len()].into_iter().filter(|length| *length > 0);
+                let stays = text.get(before..at).is_none_or(|alone| pattern.pieces(alone).map(<[u8]>::len).eq(lengths));
+                between = if between == 0 || stays { at } else { between };
+            }
+            length_before = piece.len();
         }
-        // A piece of the byte pattern may end within a character.
-        if text.is_char_boundary(at) && !ends_in_space(&text.as_bytes()[..at]) {
-            after_text = Some(at);
-            before_space = if text[at..].starts_with(char::is_whitespace) { after_text } else { before_space };
-        } else if text.is_char_boundary(at) && after_text.is_none() {
-            // White space may be split otherwise where it ends the text.
-            let lengths = [length_before, piece.len()].into_iter().filter(|length| *length > 0);
-            let stays = text.get(before..at).is_none_or(|alone| pattern.pieces(alone).map(<[u8]>::len).eq(lengths));
-            between = if between == 0 || stays { at } else { between };
-        }
-        length_before = piece.len();
-    }
+    });
     let end = before_space.or(after_text).unwrap_or(between);
     // Back from the repaired text to the raw bytes.
     let (mut repaired, mut raw) = (0, 0);
@@ -153,6 +163,23 @@ fn last_piece_end(stretch: &[u8], pattern: &Pattern) -> usize {
     raw
 }
 
+/// The last place where `text`, of which more may follow, can be cut without changing an id; 0 if there is none. What
+/// `whole` finds, of `longest` bytes at most, may take white space beside it, and is kept whole.
+#[must_use]
+pub fn last_cut(text: &str, pattern: &Pattern, whole: &AddedFinder, longest: usize) -> usize {
+    let bytes = text.as_bytes();
+    let mut end = bytes.len().saturating_sub(longest);
+    while let Some(at) = pattern.last_cut(bytes, end) {
+        let around = text.floor_char_boundary(at.saturating_sub(longest))..text.ceil_char_boundary(at + longest);
+        if whole.is_empty() || !whole.finds_any(&text[around]) {
+            return at;
+        }
+        end = at;
+    }
+    let end = last_piece_end(bytes, pattern, whole);
+    if end > 0 && !whole.is_empty() && ends_in_space(&bytes[..end]) { 0 } else { end }
+}
+
 /// Texts in memory, one document each.
 pub struct Texts<'a> {
     texts: &'a [&'a str],
@@ -162,13 +189,20 @@ pub struct Texts<'a> {
     next: usize,
     /// Where the open text has got to, and where its validation part starts.
     open: Option<(usize, usize)>,
+    whole: Arc<AddedFinder>,
 }
 
 impl<'a> Texts<'a> {
     /// Documents out of `texts`; with a `val_fraction` they are split.
     #[must_use]
     pub fn new(texts: &'a [&'a str], pattern: Pattern, val_fraction: Option<f64>, block_bytes: usize) -> Self {
-        Texts { texts, pattern, val_fraction, block_bytes, next: 0, open: None }
+        Texts { texts, pattern, val_fraction, block_bytes, next: 0, open: None, whole: Arc::default() }
+    }
+
+    /// Never cuts what this finds.
+    #[must_use]
+    pub fn keeping(self, whole: Arc<AddedFinder>) -> Self {
+        Texts { whole, ..self }
     }
 
     fn step(&mut self, block: &mut Block) {
@@ -188,7 +222,7 @@ impl<'a> Texts<'a> {
         let (start, end, side) = if at < cut { (0, cut, Side::Train) } else { (cut, text.len(), Side::Val) };
         let want = self.block_bytes.saturating_sub(block.text.len()).max(1);
         // All of the text is here, so some length is always found.
-        let length = part_length(&text[at..end], want, true, &self.pattern).unwrap_or(end - at);
+        let length = part_length(&text[at..end], want, true, &self.pattern, &self.whole).unwrap_or(end - at);
         let part =
             Part { end: 0, side, starts: at == start, ends: at + length == end, last: at + length == text.len(), file, offset: at as u64 };
         block.push(&text[at..at + length], part);
@@ -338,7 +372,7 @@ pub(crate) mod tests {
     #[test]
     fn damaged_bytes_do_not_move_a_forced_cut_off_a_piece() {
         let stretch: Vec<u8> = b"ab\xff".iter().copied().cycle().take(STRETCH_BYTES).collect();
-        let end = last_piece_end(&stretch, &Pattern::Gpt2);
+        let end = last_piece_end(&stretch, &Pattern::Gpt2, &AddedFinder::default());
         let (head, tail) = (String::from_utf8_lossy(&stretch[..end]), String::from_utf8_lossy(&stretch[end..]));
         let whole = String::from_utf8_lossy(&stretch);
         let parts: Vec<&[u8]> = Pattern::Gpt2.pieces(&head).chain(Pattern::Gpt2.pieces(&tail)).collect();

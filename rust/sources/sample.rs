@@ -74,7 +74,14 @@ impl<S: Source> Sample<S> {
         let text = if allowed >= text.len() as u64 {
             text
         } else if allowed >= LEAST_BYTES.min(self.size.bytes.unwrap_or(0)) {
-            &text[..Pattern::Gpt2.last_cut(text, allowed as usize).unwrap_or(0)]
+            {
+                // Without white space, after any character.
+                let mut end = allowed as usize;
+                while end > 0 && text[end] & 0xc0 == 0x80 {
+                    end -= 1;
+                }
+                &text[..Pattern::Gpt2.last_cut(text, allowed as usize).unwrap_or(end)]
+            }
         } else {
             &[]
         };

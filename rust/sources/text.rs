@@ -2,12 +2,14 @@
 
 use super::files::TextFile;
 use super::{Block, LONG_DOCUMENT_BYTES, Part, STRETCH_BYTES, Side, Source, part_length, side_of, val_start};
+use crate::added::AddedFinder;
 use crate::error::{Error, Result};
 use crate::pretokenize::Pattern;
 use memchr::{memchr, memmem};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -75,6 +77,7 @@ pub struct TextFiles {
     next: usize,
     open: Option<Open>,
     read: Vec<(u64, u64)>,
+    whole: Arc<AddedFinder>,
 }
 
 /// A file being read: `window` holds its bytes from `base` on.
@@ -104,7 +107,13 @@ impl TextFiles {
     /// Documents out of `files`; with a `val_fraction` they are split.
     #[must_use]
     pub fn new(files: Vec<TextFile>, documents: Documents, pattern: Pattern, val_fraction: Option<f64>, block_bytes: usize) -> Self {
-        TextFiles { files, documents, pattern, val_fraction, block_bytes, next: 0, open: None, read: Vec::new() }
+        TextFiles { files, documents, pattern, val_fraction, block_bytes, next: 0, open: None, read: Vec::new(), whole: Arc::default() }
+    }
+
+    /// Never cuts what this finds.
+    #[must_use]
+    pub fn keeping(self, whole: Arc<AddedFinder>) -> Self {
+        TextFiles { whole, ..self }
     }
 
     /// Length and xxh3-64 of each file that was read to its end, in order, if documents are split.
@@ -209,7 +218,7 @@ impl TextFiles {
             let limit = [long.cut.filter(|cut| *cut > open.at), end].into_iter().flatten().min();
             let known = limit.unwrap_or(long.searched).min(open.end());
             let available = &open.window[open.index(open.at)..open.index(known)];
-            if let Some(length) = part_length(available, want, limit == Some(known), &self.pattern) {
+            if let Some(length) = part_length(available, want, limit == Some(known), &self.pattern, &self.whole) {
                 break (length, limit, end);
             }
             reach = (2 * reach).min(2 * STRETCH_BYTES);
