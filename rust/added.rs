@@ -193,6 +193,12 @@ impl AddedFinder {
         self.early.is_none() && self.late.is_none()
     }
 
+    /// Whether a token is found only where no word character stands beside it.
+    pub(crate) fn minds_words(&self) -> bool {
+        let mut tokens = [&self.early, &self.late].into_iter().flatten().flat_map(|pass| &pass.tokens);
+        tokens.any(|(_, flags)| flags.has(Flags::SINGLE_WORD))
+    }
+
     /// Whether any token stands in `text`, its flags aside.
     #[must_use]
     pub fn finds_any(&self, text: &str) -> bool {

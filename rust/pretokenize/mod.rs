@@ -181,8 +181,9 @@ impl Bounds {
         self.places[self.len - 1]
     }
 
+    /// Whether a block's bounds may be added: a batch is no more than so many pieces, nor much more than one long one.
     fn has_room(&self) -> bool {
-        self.len <= Self::ROOM - 64
+        self.len <= Self::ROOM - 64 && self.last() - self.places[0] < MAX_PIECE_BYTES
     }
 
     #[inline]

@@ -122,7 +122,7 @@ fn part_length(available: &[u8], want: usize, complete: bool, pattern: &Pattern,
 /// What `whole` finds is no text, and no place within it or beside a word that it might be part of will do.
 pub(crate) fn last_piece_end(stretch: &[u8], pattern: &Pattern, whole: &AddedFinder) -> usize {
     let text = &*String::from_utf8_lossy(stretch);
-    let (mut between, mut after_text, mut before_space) = (0, None, None);
+    let (mut anywhere, mut between, mut after_text, mut before_space) = (0, 0, None, None);
     whole.split(text, |segment| {
         let Segment::Text(segment) = segment else { return };
         let start = segment.as_ptr() as usize - text.as_ptr() as usize;
@@ -134,7 +134,11 @@ pub(crate) fn last_piece_end(stretch: &[u8], pattern: &Pattern, whole: &AddedFin
                 return;
             }
             // A piece of the byte pattern may end within a character.
-            if !text.is_char_boundary(at) || !whole.is_empty() && divides_word(text, at) {
+            if !text.is_char_boundary(at) {
+                continue;
+            }
+            if whole.minds_words() && divides_word(text, at) {
+                anywhere = at;
                 continue;
             }
             if !ends_in_space(&text.as_bytes()[..at]) {
@@ -149,6 +153,7 @@ pub(crate) fn last_piece_end(stretch: &[u8], pattern: &Pattern, whole: &AddedFin
             length_before = piece.len();
         }
     });
+    let between = if between == 0 { anywhere } else { between };
     let end = before_space.or(after_text).unwrap_or(between);
     // Back from the repaired text to the raw bytes.
     let (mut repaired, mut raw) = (0, 0);
