@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,14 @@ def test_a_checkpoint_writes_text_with_it(folder: Path, tmp_path: Path) -> None:
     assert loaded.tokenizer is not None
     assert loaded.tokenizer.fingerprint == ours.fingerprint
     assert isinstance(loaded.generate("the tale", max_new_tokens=9, seed=1), str)
+
+
+def test_a_stream_of_ids_takes_no_longer_where_the_vocabulary_is_large(tmp_path: Path) -> None:
+    vocab = {f"word{i}": i for i in range(50_000)}
+    tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, "word0")).save(str(tmp_path / "tokenizer.json"))
+    ours, begin = load_tokenizer(tmp_path), time.process_time()
+    assert "".join(ours.decode_stream(range(500))).split() == list(vocab)[:500]
+    assert time.process_time() - begin < 1.5
 
 
 def test_special_tokens_are_text_unless_allowed(tmp_path: Path) -> None:

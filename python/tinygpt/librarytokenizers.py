@@ -55,12 +55,13 @@ class SentencePieceTokenizer:
         except (RuntimeError, ValueError) as error:
             raise FormatError(f"{path}: no SentencePiece model: {str(error)[:200]}") from None
         model = self._model
+        self._vocab_size = int(model.get_piece_size())
         self._special = {model.id_to_piece(i): i for i in range(self.vocab_size) if model.is_control(i)}
 
     @property
     def vocab_size(self) -> int:
         """One more than the largest id."""
-        return int(self._model.get_piece_size())
+        return self._vocab_size
 
     @property
     def special_tokens(self) -> dict[str, int]:
@@ -154,13 +155,14 @@ class HuggingFaceTokenizer:
         self._model.no_padding()
         self._model.encode_special_tokens = True
         self._config = _config_beside(Path(path))
+        self._vocab_size = max(self._model.get_vocab().values(), default=-1) + 1  # a copy of the vocabulary
         added = self._model.get_added_tokens_decoder()
         self._special = {token.content: i for i, token in added.items() if token.special}
 
     @property
     def vocab_size(self) -> int:
         """One more than the largest id."""
-        return max(self._model.get_vocab().values(), default=-1) + 1
+        return self._vocab_size
 
     @property
     def special_tokens(self) -> dict[str, int]:
