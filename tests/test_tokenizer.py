@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -331,3 +332,32 @@ def test_a_damaged_tiktoken_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tiktoken").write_text(f"YQ== {10**30}\n")
     with pytest.raises(FormatError, match=r"a\.tiktoken: line 1 is not a new token and its rank"):
         Tokenizer.load(tmp_path / "a.tiktoken")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda t: t.encode(b"ab"), "text must be a str, got bytes"),
+        (lambda t: t.encode_to_numpy(None), "text must be a str, got NoneType"),
+        (lambda t: t.encode_batch(["a", b"b"]), "texts[1] must be a str, got bytes"),
+        (lambda t: t.encode_batch("ab"), "texts must be a list of str, got the str 'ab'"),
+        (lambda t: t.encode_batch(3), "texts must be a list of str, got int"),
+        (lambda t: t.encode_batch_to_numpy("ab" * 99), f"texts must be a list of str, got the str '{'ab' * 20}'..."),
+        (lambda t: t.encode_padded(["a", 1]), "texts[1] must be a str, got int"),
+        (lambda t: list(t.encode_iterable("ab")), "texts must be a list of str, got the str 'ab'"),
+        (lambda t: list(t.encode_iterable(["a", b"b"])), "texts[1] must be a str, got bytes"),
+        (lambda t: t.decode([5, 2**70]), f"id {2**70} at place 1 is not in the vocabulary"),
+        (lambda t: t.decode([True, 5]), "ids must be whole numbers, got True at place 0"),
+        (lambda t: t.decode([1, "a"]), "ids must be whole numbers, got 'a' at place 1"),
+        (lambda t: t.decode([1, [2, 3]]), "ids must be whole numbers, got [2, 3] at place 1"),
+        (lambda t: t.decode([-1, 2**63]), "id -1 at place 0 is not in the vocabulary"),
+        (lambda t: t.decode("ab"), "ids must be one row of whole numbers, got str"),
+        (lambda t: t.decode_batch("ab"), "batch must be a list of rows of ids, got the str 'ab'"),
+        (lambda t: t.decode_batch([[1], [2, "a"]]), "batch[1]: ids must be whole numbers, got 'a' at place 1"),
+        (lambda t: t.decode_batch([1]), "batch[0]: ids must be one row of whole numbers, got int"),
+    ],
+)
+def test_what_is_no_text_and_no_id_is_named_with_its_place(call: Callable[[Tokenizer], object], message: str) -> None:
+    with pytest.raises(ValueError if message.startswith("id ") else TypeError) as caught:
+        call(Tokenizer.from_merges([], special_tokens=["<pad>"]))
+    assert str(caught.value) == message

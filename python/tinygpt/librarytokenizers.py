@@ -21,7 +21,7 @@ from tinygpt.manifest import Manifest
 from tinygpt.shardfolder import ShardFolder
 from tinygpt.specials import BOS_NAMES, EOT_NAMES, PAD_NAMES
 from tinygpt.staging import write_file
-from tinygpt.tokenids import Ids, as_uint32
+from tinygpt.tokenids import Ids, as_uint32, given_text, given_texts
 
 if TYPE_CHECKING:
     import tokenizers
@@ -94,7 +94,7 @@ class SentencePieceTokenizer:
         Raises:
             ValueError: `allowed_special` names any: SentencePiece has no way to find them.
         """
-        return self.encode_batch([text], threads=1, allowed_special=allowed_special)[0]
+        return self.encode_batch([given_text(text)], threads=1, allowed_special=allowed_special)[0]
 
     def encode_batch(
         self, texts: Sequence[str], *, threads: int | None = None, allowed_special: Allowed = ()
@@ -195,7 +195,7 @@ class HuggingFaceTokenizer:
         Raises:
             ValueError: Some special tokens are allowed and others are not: the library knows all or none.
         """
-        return self.encode_batch([text], allowed_special=allowed_special)[0]
+        return self.encode_batch([given_text(text)], allowed_special=allowed_special)[0]
 
     def encode_batch(
         self, texts: Sequence[str], *, threads: int | None = None, allowed_special: Allowed = ()
@@ -302,9 +302,7 @@ def _at_least_0(id: int) -> int | None:
 
 
 def _check_texts(texts: Sequence[str]) -> None:
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"texts[{i}] must be a str, got {type(text).__name__}")
+    for i, text in enumerate(given_texts(texts)):
         try:
             text.encode()
         except UnicodeEncodeError as error:

@@ -19,6 +19,7 @@ from tinygpt.paddedbatch import padded_batch
 from tinygpt.shardfolder import ShardFolder
 from tinygpt.specials import END_OF_TEXT, PAD_NAMES, special_ids, special_names
 from tinygpt.textblocks import text_parts
+from tinygpt.tokenids import given_rows, given_text, given_texts
 from tinygpt.tokenview import TokenView, table
 from tinygpt.vocabulary import Vocabulary
 
@@ -277,15 +278,16 @@ class Tokenizer(Vocabulary):
                 several start; all others are ordinary text.
 
         Raises:
+            TypeError: `text` is no str.
             ValueError: A lone surrogate, with its place; or a name that is no special token.
         """
-        return self._bpe.encode(text, self._allowed(allowed_special))
+        return self._bpe.encode(given_text(text), self._allowed(allowed_special))
 
     def encode_to_numpy(
         self, text: str, *, allowed_special: Literal["all"] | Iterable[str] = ()
     ) -> npt.NDArray[np.uint32]:
         """The ids of a text as an array, which costs a third of the time of a list: uint32 (n,)."""
-        return self._bpe.encode_to_numpy(text, self._allowed(allowed_special))
+        return self._bpe.encode_to_numpy(given_text(text), self._allowed(allowed_special))
 
     def encode_batch(
         self,
@@ -294,8 +296,12 @@ class Tokenizer(Vocabulary):
         threads: int | None = None,
         allowed_special: Literal["all"] | Iterable[str] = (),
     ) -> list[list[int]]:
-        """The ids of each text, worked out on several threads."""
-        return self._bpe.encode_batch(list(texts), self._allowed(allowed_special), threads)
+        """The ids of each text, worked out on several threads.
+
+        Raises:
+            TypeError: One is no str, with its place.
+        """
+        return self._bpe.encode_batch(given_texts(texts), self._allowed(allowed_special), threads)
 
     def encode_batch_to_numpy(
         self,
@@ -305,7 +311,7 @@ class Tokenizer(Vocabulary):
         allowed_special: Literal["all"] | Iterable[str] = (),
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64]]:
         """The ids of all texts in a row, uint32 (n,), and where each text's end, uint64 (len(texts),)."""
-        return self._bpe.encode_batch_to_numpy(list(texts), self._allowed(allowed_special), threads)
+        return self._bpe.encode_batch_to_numpy(given_texts(texts), self._allowed(allowed_special), threads)
 
     def encode_padded(
         self,
@@ -338,7 +344,9 @@ class Tokenizer(Vocabulary):
     ) -> Iterator[int]:
         """The ids of all texts in a row, one at a time; no more than one text is held."""
         allowed = self._allowed(allowed_special)
-        for text in texts:
+        for i, text in enumerate(given_rows(texts, "texts", "str")):
+            if not isinstance(text, str):
+                raise TypeError(f"texts[{i}] must be a str, got {type(text).__name__}")
             yield from self._bpe.encode(text, allowed)
 
     def encode_blocks(

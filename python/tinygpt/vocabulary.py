@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from tinygpt._core import Bpe
 from tinygpt.specials import BOS_NAMES, EOT_NAMES, PAD_NAMES
-from tinygpt.tokenids import Ids, as_uint32, single
+from tinygpt.tokenids import Ids, as_uint32, given_rows, single
 
 
 class Vocabulary:
@@ -75,6 +75,7 @@ class Vocabulary:
             errors: What becomes of bytes that are no UTF-8, as in `bytes.decode`; ids may end within a character.
 
         Raises:
+            TypeError: One is no whole number, with its place.
             ValueError: An id that the vocabulary does not have, with its place.
         """
         return self.decode_bytes(ids).decode("utf-8", errors)
@@ -92,7 +93,14 @@ class Vocabulary:
 
     def decode_batch(self, batch: Iterable[Ids], errors: str = "replace") -> list[str]:
         """The text of each row of ids."""
-        return [self.decode(ids, errors) for ids in batch]
+        texts = []
+        for i, ids in enumerate(given_rows(batch, "batch", "rows of ids")):
+            try:
+                raw = self.decode_bytes(ids)
+            except (TypeError, ValueError) as error:
+                raise (TypeError if isinstance(error, TypeError) else ValueError)(f"batch[{i}]: {error}") from None
+            texts.append(raw.decode("utf-8", errors))
+        return texts
 
     def token_bytes(self, id: int) -> bytes:
         """The bytes that an id stands for; a special token's name."""
