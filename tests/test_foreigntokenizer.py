@@ -12,7 +12,7 @@ import sentencepiece
 import tokenizers
 from hypothesis import given, settings
 from samples import assigned_texts
-from tinygpt import GPT, Checkpoint, Corpus, FormatError, GPTConfig, Manifest, Tokenizer
+from tinygpt import GPT, Checkpoint, Corpus, FormatError, GPTConfig, Manifest, Tokenizer, encode, show
 from tinygpt.dataset import TokenDataset
 from tinygpt.foreigntokenizer import LoadedTokenizer, load_tokenizer
 from tinygpt.librarytokenizers import HuggingFaceTokenizer, SentencePieceTokenizer
@@ -89,6 +89,36 @@ def test_shards_hold_the_ids_and_find_their_tokenizer(folder: Path, tmp_path: Pa
     assert beside is not None
     assert beside.fingerprint == ours.fingerprint == Manifest.load(tmp_path / "data").fingerprint
     assert Corpus(tmp_path / "text").unchanged_since(manifest.corpus)
+
+
+def test_the_commands_show_encode_and_decode_with_it(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ours, text = load_tokenizer(folder), TEXTS[0].strip()
+    ours.write_shards(Corpus.from_iterable(TEXTS), tmp_path / "data")
+    assert show.main([str(tmp_path / "data"), "--verify", "--on", text]) == 0
+    shown = capfd.readouterr().out
+    assert f"{ours.vocab_size} ids, read by " in shown
+    assert f"tokens          {len(ours.encode(text))}, each " in shown
+    assert encode.main(["--tokenizer", str(tmp_path / "data"), text]) == 0
+    ids = capfd.readouterr().out
+    assert list(map(int, ids.split())) == ours.encode(text)
+    assert encode.main(["--tokenizer", str(tmp_path / "data"), "--decode", ids]) == 0
+    assert capfd.readouterr().out == ours.decode(ours.encode(text))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a", "--format", "tokens"], "its ids do not say which bytes they stand for; take another --format"),
+        (["--decode", "1 999999"], "TEXT: id 999999 at place 1 is not in the vocabulary"),
+    ],
+)
+def test_what_a_command_cannot_do_with_it_is_said(
+    folder: Path, words: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert encode.main(["--tokenizer", str(folder), *words]) == 2
+    assert message in capfd.readouterr().err
 
 
 def test_a_checkpoint_writes_text_with_it(folder: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import tyro
 
 from tinygpt.command import run
 from tinygpt.config import read
+from tinygpt.foreigntokenizer import LoadedTokenizer, load_tokenizer
 from tinygpt.textblocks import decoded, name_of, read_blocks, with_last
 from tinygpt.tokenizer import Tokenizer
 from tinygpt.tokenview import escaped
@@ -54,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _encode(argv: Sequence[str]) -> int:
     about = "Text to ids, and with --decode ids to text. `tinygpt encode | tinygpt encode --decode` changes no byte."
     flags = read(argv, {"": EncodeFlags}, prog="tinygpt encode", description=about).build(EncodeFlags)
-    tokenizer = Tokenizer.load(flags.tokenizer, pattern=flags.pattern)
+    tokenizer = load_tokenizer(flags.tokenizer, pattern=flags.pattern)
+    if flags.format == "tokens" and not isinstance(tokenizer, Tokenizer):
+        raise ValueError(f"{flags.tokenizer}: its ids do not say which bytes they stand for; take another --format")
     if flags.decode:
         for name, blocks in _inputs(flags):
             for raw in _bytes_of(tokenizer, _read_ids(blocks, name), name):
@@ -64,8 +67,18 @@ def _encode(argv: Sequence[str]) -> int:
         return 0
     allowed: Literal["all"] | tuple[str, ...] = "all" if flags.special == ("all",) else flags.special
     for name, blocks in _inputs(flags):
-        _print(tokenizer, tokenizer.encode_blocks(decoded(blocks, name), allowed_special=allowed), flags.format)
+        _print(tokenizer, _ids_of(tokenizer, decoded(blocks, name), allowed), flags.format)
     return 0
+
+
+def _ids_of(
+    tokenizer: LoadedTokenizer, blocks: Iterable[str], allowed: Literal["all"] | tuple[str, ...]
+) -> Iterator[npt.NDArray[np.uint32]]:
+    """The ids of one text, as they come; a library's tokenizer takes it whole."""
+    if isinstance(tokenizer, Tokenizer):
+        yield from tokenizer.encode_blocks(blocks, allowed_special=allowed)
+    else:
+        yield np.array(tokenizer.encode("".join(blocks), allowed_special=allowed), dtype=np.uint32)
 
 
 def _inputs(flags: EncodeFlags) -> Iterator[tuple[str, Iterator[bytes]]]:
@@ -99,12 +112,18 @@ def _read_ids(blocks: Iterable[bytes], name: str) -> Iterator[npt.NDArray[np.int
         place += len(words)
 
 
-def _bytes_of(tokenizer: Tokenizer, rows: Iterable[npt.NDArray[np.int64]], name: str) -> Iterator[bytes]:
+def _bytes_of(tokenizer: LoadedTokenizer, rows: Iterable[npt.NDArray[np.int64]], name: str) -> Iterator[bytes]:
     """The bytes of ids.
 
     Raises:
         ValueError: An id that the vocabulary does not have, with its place among all of them.
     """
+    if not isinstance(tokenizer, Tokenizer):
+        try:
+            yield tokenizer.decode(np.concatenate([*rows, np.zeros(0, dtype=np.int64)])).encode()
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        return
     place = 0
     for ids in rows:
         try:
@@ -131,14 +150,14 @@ def _quoted(word: bytes) -> str:
     return shown if len(word) <= 2 * _MAX_DIGITS else f"{shown}..."
 
 
-def _print(tokenizer: Tokenizer, rows: Iterable[npt.NDArray[np.uint32]], format: str) -> None:
+def _print(tokenizer: LoadedTokenizer, rows: Iterable[npt.NDArray[np.uint32]], format: str) -> None:
     """The ids of one text, as they come."""
     count = 0
     separator = {"ids": " ", "json": ", "}.get(format, "")
     if format == "json":
         _write(b"[")
     for ids in rows:
-        if format == "tokens":
+        if format == "tokens" and isinstance(tokenizer, Tokenizer):
             _write("".join(f"{id}\t{escaped(tokenizer.token_bytes(id))}\n" for id in ids.tolist()).encode())
         elif format != "count" and len(ids):
             _write(((separator if count else "") + separator.join(map(str, ids.tolist()))).encode())

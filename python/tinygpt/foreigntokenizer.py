@@ -1,20 +1,29 @@
 """`load_tokenizer` opens any tokenizer: ours where it can be, else by the library that owns its format."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tinygpt._core import FormatError
+from tinygpt.formats import tiktoken
 from tinygpt.librarytokenizers import HuggingFaceTokenizer, SentencePieceTokenizer
 from tinygpt.tokenizer import Tokenizer
 
 LoadedTokenizer = Tokenizer | SentencePieceTokenizer | HuggingFaceTokenizer
 
 
-def load_tokenizer(path: str | os.PathLike[str]) -> LoadedTokenizer:
+def load_tokenizer(
+    path: str | os.PathLike[str],
+    *,
+    pattern: str | None = None,
+    special_tokens: Sequence[str] | Mapping[str, int] | None = None,
+) -> LoadedTokenizer:
     """The tokenizer of a file or folder: ours where it is byte-level BPE, else the library's that owns its format.
 
     Args:
         path: What `Tokenizer.load` reads, a SentencePiece `.model`, any `tokenizer.json`, or a folder with one of them.
+        pattern: As in `Tokenizer.load`, for files that do not say it; they are ours, so no library is asked.
+        special_tokens: Likewise.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -31,6 +40,8 @@ def load_tokenizer(path: str | os.PathLike[str]) -> LoadedTokenizer:
     file = Path(path)
     if file.is_dir() and not (file / "tokenizer.json").is_file() and (file / "tokenizer.model").is_file():
         file = file / "tokenizer.model"
+    if pattern is not None or special_tokens is not None:
+        return Tokenizer.load(file, pattern=pattern, special_tokens=special_tokens)
     try:
         return Tokenizer.load(file)
     except FormatError as refusal:
@@ -40,6 +51,14 @@ def load_tokenizer(path: str | os.PathLike[str]) -> LoadedTokenizer:
         if json_file.suffix != ".json" or not json_file.is_file():
             raise
         return HuggingFaceTokenizer(json_file, refusal=refusal)
+
+
+def is_rank_file(path: Path) -> bool:
+    """Whether a file holds ranks as tiktoken writes them, which say neither pattern nor special tokens."""
+    if path.suffix == ".json" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return path.suffix == ".tiktoken" or tiktoken.are_ranks(file.read(1024))
 
 
 def tokenizer_in(folder: Path) -> LoadedTokenizer | None:

@@ -15,7 +15,7 @@ from tinygpt import runfolder
 from tinygpt._core import Counts, FormatError
 from tinygpt.command import byte_bar, run
 from tinygpt.config import read
-from tinygpt.foreigntokenizer import load_tokenizer
+from tinygpt.foreigntokenizer import LoadedTokenizer, is_rank_file, load_tokenizer
 from tinygpt.header import HEADER_BYTES, read_header
 from tinygpt.librarytokenizers import SentencePieceTokenizer
 from tinygpt.manifest import Manifest
@@ -63,7 +63,7 @@ def _show(argv: Sequence[str]) -> int:
         if flags.verify:
             print("  verified        all of it")
         if flags.on is not None:
-            _show_on(Tokenizer.load(path), flags.on)
+            _show_on(load_tokenizer(path), flags.on)
     return 0
 
 
@@ -72,8 +72,11 @@ def _print(rows: Iterable[tuple[str, object]]) -> None:
         print(f"  {name:<15} {value}")
 
 
-def _show_on(tokenizer: Tokenizer, on: str) -> None:
+def _show_on(tokenizer: LoadedTokenizer, on: str) -> None:
     """How a tokenizer serves a text: figures of all of it, and the tokens of its beginning."""
+    if not isinstance(tokenizer, Tokenizer):
+        _show_on_whole(tokenizer, on)
+        return
     usage, first = Usage(*tokenizer.token_lengths()), np.zeros(0, dtype=np.uint32)
     name, n_bytes, blocks = _text(on)
     with byte_bar("tokens") as progress:
@@ -96,6 +99,23 @@ def _show_on(tokenizer: Tokenizer, on: str) -> None:
         ]
     )
     print(tokenizer.view_of(first.tolist()), end="\n" if len(first) == usage.n_tokens else " ...\n")
+
+
+def _show_on_whole(tokenizer: LoadedTokenizer, on: str) -> None:
+    """The same of a library's tokenizer, whose ids do not say which bytes they stand for: figures alone."""
+    name, _, blocks = _text(on)
+    text = "".join(blocks)
+    ids = tokenizer.encode(text)
+    if not ids:
+        raise ValueError(f"{name}: no text to look at")
+    n_bytes = len(text.encode())
+    _print(
+        [
+            ("on", f"{name}: {n_bytes:,} bytes, {len(text):,} characters"),
+            ("tokens", f"{len(ids):,}, each {n_bytes / len(ids):.2f} bytes, {len(text) / len(ids):.2f} characters"),
+            ("ids used", f"{len(set(ids)):,} of {tokenizer.vocab_size:,}"),
+        ]
+    )
 
 
 def _text(on: str) -> tuple[str, int | None, Iterator[str]]:
@@ -146,16 +166,14 @@ def _look(path: Path, *, verify: bool) -> tuple[str, Iterable[tuple[str, object]
 def _prepared(path: Path, *, verify: bool) -> Rows:
     manifest = Manifest.load(path)
     manifest.check(path, verify=verify)
-    tokenizer = Tokenizer.load(path)
+    tokenizer = load_tokenizer(path)
     if tokenizer.fingerprint != manifest.fingerprint:
         raise FormatError(
-            f"{path}: tokenizer.json has the fingerprint {tokenizer.fingerprint[:8]}.., but the shards were written "
+            f"{path}: its tokenizer has the fingerprint {tokenizer.fingerprint[:8]}.., but the shards were written "
             f"with {manifest.fingerprint[:8]}..; write the shards again"
         )
-    yield (
-        "tokenizer",
-        f"{manifest.vocab_size:,} ids, pattern {tokenizer.pattern}, fingerprint {manifest.fingerprint[:16]}",
-    )
+    kind = f"pattern {tokenizer.pattern}" if isinstance(tokenizer, Tokenizer) else f"read by {_library(tokenizer)}"
+    yield "tokenizer", f"{manifest.vocab_size:,} ids, {kind}, fingerprint {manifest.fingerprint[:16]}"
     for name, shards in manifest.splits.items():
         tokens, n_bytes = sum(shard.tokens for shard in shards), sum(shard.bytes for shard in shards)
         documents = sum(shard.documents for shard in shards)
@@ -208,9 +226,9 @@ def _tokenizer(path: Path) -> Rows:
     yield "vocab_size", f"{tokenizer.vocab_size:,}"
     if isinstance(tokenizer, Tokenizer):
         yield "merges", f"{len(tokenizer.merges):,}"
-        yield "pattern", tokenizer.pattern if path.suffix != ".tiktoken" else "not said by the file; read as gpt2"
+        yield "pattern", "not said by the file; read as gpt2" if is_rank_file(path) else tokenizer.pattern
     else:
-        yield "read by", "sentencepiece" if isinstance(tokenizer, SentencePieceTokenizer) else "tokenizers"
+        yield "read by", _library(tokenizer)
     special = ", ".join(f"{name} = {i}" for name, i in tokenizer.special_tokens.items())
     yield "special tokens", special or "none"
     yield "fingerprint", tokenizer.fingerprint[:16]
@@ -225,6 +243,10 @@ def _tokenizer(path: Path) -> Rows:
         "longest tokens",
         ", ".join(f"'{shortened(escaped(tokenizer.token_bytes(int(i))), 40)}' ({n_bytes[i]} bytes)" for i in longest),
     )
+
+
+def _library(tokenizer: LoadedTokenizer) -> str:
+    return "sentencepiece" if isinstance(tokenizer, SentencePieceTokenizer) else "tokenizers"
 
 
 def _checkpoint(path: Path, *, verify: bool) -> Rows:
