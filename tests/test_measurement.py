@@ -45,3 +45,14 @@ def test_a_peak_is_that_of_the_task_alone(text_file: Path, tmp_path: Path) -> No
     settings = {"paths": [str(text_file)], "tokenizer": str(tmp_path / "tok"), "max_bytes": 1000}
     rows, _ = measure("decode", rounds=1, threads=1, **settings)
     assert (rows[0].peak_mb or 0) < len(ballast) / 1e6
+
+
+def test_ranks_are_measured_with_the_pattern_of_the_flag(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_text("x1234567890 " * 99)
+    tokens = {}
+    Tokenizer.train(tmp_path / "a.txt", vocab_size=266, special_tokens=[]).save(tmp_path / "a.tiktoken")
+    for pattern in ("gpt2", "cl100k"):
+        words = f"--input {tmp_path / 'a.txt'} --tokenizer {tmp_path / 'a.tiktoken'} --iterations 1 --json"
+        assert bench.main([*words.split(), "--pattern", pattern]) == 0
+        tokens[pattern] = json.loads(capfd.readouterr().out)["rows"][0]["n_tokens"]
+    assert tokens["gpt2"] < tokens["cl100k"]

@@ -44,6 +44,16 @@ def test_another_setting_prepares_anew(text: Path, tmp_path: Path, change: dict[
     assert prepare(text, tmp_path / "data", **change)[1]  # type: ignore[arg-type]
 
 
+def test_ranks_take_pattern_and_special_tokens_from_the_flags(text: Path, tmp_path: Path) -> None:
+    trained = Tokenizer.train(text, vocab_size=280, pattern="cl100k", special_tokens=[])
+    trained.save(tmp_path / "a.tiktoken")
+    how = {"tokenizer": tmp_path / "a.tiktoken", "pattern": "cl100k", "special_tokens": ("<eos>",)}
+    assert prepare(text, tmp_path / "data", **how)[1]  # type: ignore[arg-type]
+    found = Tokenizer.load(tmp_path / "data")
+    assert (found.pattern, found.special_tokens, found.merges) == ("cl100k", {"<eos>": 280}, trained.merges)
+    assert not prepare(text, tmp_path / "data", **how)[1]  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", ["train_000000.bin", "train_000000.idx", "tokenizer.json"])
 def test_what_was_damaged_is_prepared_anew(text: Path, tmp_path: Path, name: str) -> None:
     manifest, _ = prepare(text, tmp_path / "data")

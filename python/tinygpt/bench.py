@@ -13,6 +13,7 @@ from tinygpt import __version__
 from tinygpt.command import run
 from tinygpt.config import read
 from tinygpt.corpus import Corpus
+from tinygpt.foreigntokenizer import is_rank_file
 from tinygpt.measurement import Measurement, measure, processor, usable_cores
 from tinygpt.tokenizer import Tokenizer
 
@@ -28,7 +29,7 @@ class BenchFlags:
     vocab_size: int = 8192
     """Ids of the tokenizer that is trained."""
     pattern: str = "gpt2"
-    """How it splits text, as in `tinygpt prepare`."""
+    """How it splits text, as in `tinygpt prepare`; also for a .tiktoken file as --tokenizer, which does not say it."""
     iterations: int = 3
     """Times that each task runs, in a new process each time."""
     threads: int | None = None
@@ -58,7 +59,7 @@ def _bench(argv: Sequence[str]) -> int:
     flags = read(argv, {"": BenchFlags}, prog="tinygpt bench", description=about).build(BenchFlags)
     corpus = Corpus(list(flags.input))  # refuses what does not exist before anything runs
     if flags.tokenizer is not None:
-        Tokenizer.load(flags.tokenizer)
+        _named(flags, flags.tokenizer)
     n_bytes = corpus.n_bytes or 0
     if not flags.json:
         part = f"; encode and decode take {flags.max_bytes / 1e6:,.1f} MB of it" if n_bytes > flags.max_bytes else ""
@@ -88,6 +89,9 @@ def _measurements(flags: BenchFlags, n_bytes: int) -> Iterator[Measurement]:
     threads, paths = flags.threads or usable_cores(), [str(path) for path in flags.input]
     with tempfile.TemporaryDirectory(prefix="tinygpt-bench-") as folder:
         tokenizer = str(flags.tokenizer or Path(folder, "tokenizer"))
+        if flags.tokenizer is not None and is_rank_file(flags.tokenizer):
+            tokenizer = str(Path(folder, "tokenizer"))
+            _named(flags, flags.tokenizer).save(tokenizer)
         common: dict[str, Any] = {"rounds": flags.iterations, "paths": paths, "tokenizer": tokenizer}
         if flags.tokenizer is None:
             settings: dict[str, Any] = {"vocab_size": flags.vocab_size, "pattern": flags.pattern}
@@ -105,6 +109,11 @@ def _measurements(flags: BenchFlags, n_bytes: int) -> Iterator[Measurement]:
         yield from rows
         if n_bytes <= flags.max_bytes and found != str(text_tokens):
             raise RuntimeError(f"shards hold {found} tokens of text, but encoding gives {text_tokens}; this is a bug")
+
+
+def _named(flags: BenchFlags, path: Path) -> Tokenizer:
+    """The tokenizer that was named; a file of ranks is read with the pattern of the flags."""
+    return Tokenizer.load(path, pattern=flags.pattern if is_rank_file(path) else None)
 
 
 def _line(row: Measurement) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tinygpt._core import FormatError
 from tinygpt.corpus import Corpus, Progress
-from tinygpt.foreigntokenizer import LoadedTokenizer, load_tokenizer
+from tinygpt.foreigntokenizer import LoadedTokenizer, is_rank_file, load_tokenizer
 from tinygpt.manifest import Manifest, check_replaceable
 from tinygpt.specials import SPECIAL_SETS, check_ends_documents
 from tinygpt.tokenizer import Tokenizer
@@ -40,7 +40,8 @@ class Preparation:
     invalid: str = "replace"
     """What becomes of bytes that are not UTF-8: replace (by U+FFFD, counted) or error."""
     tokenizer: Path | None = None
-    """Tokenizer to use, a folder or tokenizer.json; none trains one on the text."""
+    """Tokenizer to use, a folder, tokenizer.json or .tiktoken file (which takes --pattern and --special-tokens, since
+    it names neither); none trains one on the text."""
     pattern: str = "gpt2"
     """How text is split into pieces before merging: gpt2, cl100k, cl100k-trailing, qwen2, o200k, char, byte, or
     regex:EXPRESSION."""
@@ -84,12 +85,21 @@ class Preparation:
             threads=threads,
         )
 
+    def named_tokenizer(self) -> LoadedTokenizer | None:
+        """The tokenizer that was named, if one was; a file of ranks gets pattern and special tokens from here."""
+        if self.tokenizer is None:
+            return None
+        if is_rank_file(self.tokenizer):
+            return load_tokenizer(self.tokenizer, pattern=self.pattern, special_tokens=self.special_names)
+        return load_tokenizer(self.tokenizer)
+
     def tokenizer_for(
         self, corpus: Corpus, *, vocab_size: int, bar: Bar = lambda stage: nullcontext()
     ) -> LoadedTokenizer:
         """The tokenizer that was named, or one trained on the corpus."""
-        if self.tokenizer is not None:
-            return load_tokenizer(self.tokenizer)
+        named = self.named_tokenizer()
+        if named is not None:
+            return named
         with bar("tokenizer") as progress:
             return Tokenizer.train(
                 corpus,
@@ -148,8 +158,9 @@ class Preparation:
         manifest = Manifest.load(folder)
         if (manifest.val_fraction, manifest.shard_tokens) != (self.val_fraction, self.shard_tokens):
             return None
-        if self.tokenizer is not None:
-            is_same = manifest.fingerprint == load_tokenizer(self.tokenizer).fingerprint
+        named = self.named_tokenizer()
+        if named is not None:
+            is_same = manifest.fingerprint == named.fingerprint
         else:
             is_same = manifest.training == self._training(vocab_size)
         if not is_same or not corpus.unchanged_since(manifest.corpus):

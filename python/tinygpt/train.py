@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from tinygpt import runfolder
 from tinygpt.command import byte_bar, run
 from tinygpt.config import Options, load, read, to_yaml
-from tinygpt.foreigntokenizer import load_tokenizer
 from tinygpt.header import read_header
 from tinygpt.interruption import stop_on_signals
 from tinygpt.manifest import Manifest
@@ -103,7 +102,7 @@ def _begun(options: Options, out: Path) -> "Trainer":
             raise ValueError(f"--val-data {flags.val_data} is text; --tokenizer must name the tokenizer of {data}")
         changes["tokenizer"] = kin
         val_data = _shards(flags.val_data, out / "val-data", how, shape.vocab_size, changes)
-    tokenizer = None if how.tokenizer is None else load_tokenizer(how.tokenizer)
+    tokenizer = how.named_tokenizer()
 
     import torch  # not before the text is prepared: it takes half a gigabyte
 
@@ -141,7 +140,7 @@ def _resumed(options: Options, out: Path, recorded: Mapping[str, Any]) -> "Train
         # A folder is found again by the run itself, a single file is not.
         if moved or ".bin" in (data.suffix, val_data and val_data.suffix):
             train, val = _datasets(data, val_data, shape, flags.stride)
-    tokenizer = None if how.tokenizer is None else load_tokenizer(how.tokenizer)
+    tokenizer = how.named_tokenizer()
     return Trainer.resume(out, train=train, val=val, tokenizer=tokenizer, model_config=shape, **changes)
 
 
