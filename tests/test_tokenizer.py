@@ -1,9 +1,10 @@
 import json
 import multiprocessing
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -332,6 +333,27 @@ def test_a_damaged_tiktoken_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tiktoken").write_text(f"YQ== {10**30}\n")
     with pytest.raises(FormatError, match=r"a\.tiktoken: line 1 is not a new token and its rank"):
         Tokenizer.load(tmp_path / "a.tiktoken")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"vocab_size": 2**21 + 1}, "vocab_size must be at most 2097152, got 2097153"),
+        ({"vocab_size": 300, "special_tokens": {"<a>": 0}}, "the id of <a> must be from 299 .* got 0"),
+        ({"vocab_size": 300, "special_tokens": {"<a>": 300, "<b>": 297}}, "the id of <b> must be from 298 .* got 297"),
+        ({"vocab_size": 300, "special_tokens": {"<a>": 2**21}}, "the id of <a> must be .* to 2097151, got 2097152"),
+        ({"pattern": "byte", "special_tokens": {"<a>": 255}}, "the id of <a> must be from 256 .* got 255"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_text_is_read(settings: dict[str, Any], message: str) -> None:
+    def unread() -> Iterator[str]:
+        pytest.fail("read")
+        yield ""
+
+    with pytest.raises(ValueError, match=message):
+        Tokenizer.train(unread(), **settings)
+    with pytest.raises(ValueError, match=message):
+        Tokenizer.from_counts({b"ab": 1}, **settings)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tinygpt.paddedbatch import padded_batch
 from tinygpt.shardfolder import ShardFolder
 from tinygpt.specials import END_OF_TEXT, PAD_NAMES, special_ids, special_names
 from tinygpt.textblocks import text_parts
-from tinygpt.tokenids import given_rows, given_text, given_texts
+from tinygpt.tokenids import given_rows, given_text, given_texts, single
 from tinygpt.tokenview import TokenView, table
 from tinygpt.vocabulary import Vocabulary
 
@@ -72,7 +72,8 @@ class Tokenizer(Vocabulary):
         Args:
             source: A `Corpus`, a path, a list of paths, or an iterable of str, one document each.
             vocab_size: Ids in all: 256 bytes, merges, special tokens. The pattern "byte" needs none.
-            pattern: How text is split before merging: "gpt2" or "byte".
+            pattern: How text is split before merging: "gpt2", "cl100k", "cl100k-trailing", "qwen2", "o200k", "char",
+                "byte" or "regex:EXPRESSION".
             special_tokens: Names, whose ids follow the merges, or names with their ids.
             threads: None means one for each core.
             max_bytes: Learn from a sample of at most so many bytes, spread over the files.
@@ -81,10 +82,11 @@ class Tokenizer(Vocabulary):
 
         Raises:
             FileNotFoundError: A path does not exist.
-            ValueError: `vocab_size` has no room for the bytes and the special tokens, or the text is empty.
+            ValueError: `vocab_size` has no room for the bytes and the special tokens, or is above 2,097,152; a special
+                token's id is that of a byte or merge; or the text is empty.
         """
         names = special_names(special_tokens)
-        _check_vocab_size(vocab_size, names, pattern)
+        _check_room(vocab_size, special_tokens, pattern)
         corpus = as_corpus(source)
         counts = corpus.count(
             pattern=pattern,
@@ -108,8 +110,7 @@ class Tokenizer(Vocabulary):
         special_tokens: Sequence[str] | Mapping[str, int] = (END_OF_TEXT,),
     ) -> "Tokenizer":
         """A tokenizer learnt from counted pieces: `Counts`, or `{piece: number of occurrences}` from any engine."""
-        names = special_names(special_tokens)
-        _check_vocab_size(vocab_size, names, pattern)
+        _check_room(vocab_size, special_tokens, pattern)
         own = not isinstance(counts, Counts)
         counted = counts if isinstance(counts, Counts) else Counts(dict(counts))
         return cls._learnt(counted, vocab_size, pattern, special_tokens, consume=own)
@@ -434,8 +435,21 @@ class Tokenizer(Vocabulary):
         return sorted(allowed)
 
 
-def _check_vocab_size(vocab_size: int, names: Sequence[str], pattern: str) -> None:
+def _check_room(vocab_size: int, special_tokens: Sequence[str] | Mapping[str, int], pattern: str) -> None:
+    """Nothing, if bytes, merges and special tokens have an id each; asked before minutes are spent on training."""
+    names = special_names(special_tokens)
     least = 256 + len(names)
     if pattern != "byte" and vocab_size < least:
         extra = f" and {', '.join(names)}" if names else ""
         raise ValueError(f"vocab_size must be at least {least} (256 bytes{extra}), got {vocab_size}")
+    if vocab_size > _MAX_IDS:
+        raise ValueError(f"vocab_size must be at most {_MAX_IDS}, got {vocab_size}")
+    taken = 256 if pattern == "byte" else vocab_size - len(names)
+    for name, id in special_tokens.items() if isinstance(special_tokens, Mapping) else ():
+        if not taken <= single(id) < _MAX_IDS:
+            raise ValueError(
+                f"the id of {name} must be from {taken} (bytes and merges come before) to {_MAX_IDS - 1}, got {id}"
+            )
+
+
+_MAX_IDS = 1 << 21
