@@ -88,6 +88,17 @@ def test_a_sample_is_as_small_as_asked_for_and_reported(tmp_path: Path) -> None:
         corpus.count(max_bytes=0)
 
 
+def test_a_sample_of_texts_is_spread_and_reported() -> None:
+    texts = [f"{i:03}" for i in range(100)]
+    listed, once = Corpus.from_iterable(texts), Corpus.from_iterable(iter(texts))
+    assert sorted(listed.count(max_documents=4).to_dict()) == [b"000", b"025", b"050", b"075"]
+    assert listed.sample == "12 bytes, from 4 of 100 documents"
+    once.count(max_bytes=10)
+    assert once.sample == "10 bytes, from the first 4 documents"
+    listed.count(max_documents=100, max_bytes=300)
+    assert str(listed.sample) == "None"
+
+
 def test_a_change_of_files_or_settings_is_seen(tmp_path: Path) -> None:
     folder = write(tmp_path / "text", a_txt="one one one", b_txt="two two two")
     tokenizer = Tokenizer.from_merges([], special_tokens=["<|endoftext|>"])

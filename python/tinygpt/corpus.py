@@ -1,8 +1,7 @@
 """Which text: files or any iterable of strings, what a document is, and how it is cleaned."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ class Corpus:
 
     Attributes:
         report: What the last pass saw: documents, bytes read and used, sequences that were not UTF-8.
-        sample: What the last `count` of files with a limit took, in words; None where it took all.
+        sample: What the last `count` with a limit took, in words; None where it took all.
 
     Raises:
         FileNotFoundError: A path does not exist.
@@ -137,7 +136,7 @@ class Corpus:
             pattern: How documents are split into pieces.
             special_tokens: Names that are cut out of the text first.
             max_bytes: Count a sample of at most so many bytes, spread over the files; of an iterable, the first ones.
-            max_documents: Count a sample of at most so many documents, likewise.
+            max_documents: Count a sample of at most so many documents, likewise; of a sequence, spread over it.
             threads: None means the corpus's own choice.
             progress: Told the bytes done and the bytes there are.
         """
@@ -158,13 +157,16 @@ class Corpus:
             _end(progress, self.n_bytes)
             self.sample = _sample_line(self.report.pop("sample", None), self.report.pop("sampled_from", None))
             return counts
-        texts = islice(self._each_text(), max_documents)
+        texts = _Limited(self._each_text(max_documents), max_bytes, max_documents)
         self.report = {}
-        for first, batch in _batches(texts if max_bytes is None else _first_bytes(texts, max_bytes)):
+        for first, batch in _batches(texts):
             seen = counts.add_texts(
                 batch, first=first, pattern=pattern, special_tokens=specials, clean=self.clean, threads=threads
             )
             self._add_to_report(seen, progress)
+        total = len(self._texts) if isinstance(self._texts, Sequence) else None
+        is_part = texts.is_cut or (total is not None and texts.n_taken < total)
+        self.sample = _part_line(texts.n_taken, total, self.report) if is_part else None
         return counts
 
     def write(self, shards: ShardSet, *, threads: int | None = None, progress: Progress | None = None) -> None:
@@ -221,8 +223,12 @@ class Corpus:
             for old, (path, _) in zip(sources, found, strict=True)
         )
 
-    def _each_text(self) -> Iterator[str]:
-        for i, text in enumerate(self._texts):
+    def _each_text(self, n: int | None = None) -> Iterator[str]:
+        """The documents; of a sequence with more than `n`, so many of them at even distances."""
+        texts, places = self._texts, enumerate(self._texts)
+        if n is not None and isinstance(texts, Sequence) and n < len(texts):
+            places = ((i, texts[i]) for i in (k * len(texts) // n for k in range(n)))
+        for i, text in places:
             if not isinstance(text, str):
                 raise TypeError(f"document {i} must be a str, got {type(text).__name__}")
             yield text
@@ -315,6 +321,12 @@ def _sample_line(taken: tuple[int, int] | None, of: tuple[int, int] | None) -> s
     return f"{taken[1]:,} of {of[1]:,} bytes, from {taken[0]:,} of {of[0]:,} documents"
 
 
+def _part_line(n_taken: int, total: int | None, report: Mapping[str, int]) -> str:
+    """The same of an iterable, whose bytes in all are not known."""
+    documents = f"the first {n_taken:,} documents" if total is None else f"{n_taken:,} of {total:,} documents"
+    return f"{report.get('bytes_read', 0):,} bytes, from {documents}"
+
+
 def _with_total(progress: Progress | None, total: int | None) -> Callable[[int], object] | None:
     return None if progress is None else lambda done: progress(done, total)
 
@@ -339,12 +351,27 @@ def _batches(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         yield first, batch
 
 
-def _first_bytes(texts: Iterable[str], max_bytes: int) -> Iterator[str]:
-    """Texts until `max_bytes` of UTF-8; the last one is cut at a character."""
-    left = max_bytes
-    for text in texts:
-        raw = text.encode(errors="surrogatepass")
-        yield text if len(raw) <= left else raw[:left].decode(errors="ignore")
-        left -= len(raw)
-        if left <= 0:
-            return
+class _Limited:
+    """Texts until there are `max_bytes` of UTF-8 (the last one is cut at a character) or `max_documents`."""
+
+    def __init__(self, texts: Iterator[str], max_bytes: int | None, max_documents: int | None) -> None:
+        self._texts, self._max_bytes, self._max_documents = texts, max_bytes, max_documents
+        self.n_taken = 0
+        self.is_cut = False
+        """Whether some text was left out."""
+
+    def __iter__(self) -> Iterator[str]:
+        left = self._max_bytes
+        for text in self._texts:
+            if self.n_taken == self._max_documents or left == 0:
+                self.is_cut = True
+                return
+            self.n_taken += 1
+            if left is not None:
+                raw = text.encode(errors="surrogatepass")
+                if len(raw) > left:
+                    self.is_cut = True
+                    yield raw[:left].decode(errors="ignore")
+                    return
+                left -= len(raw)
+            yield text
