@@ -225,7 +225,8 @@ class Corpus:
 
     def _each_text(self, n: int | None = None) -> Iterator[str]:
         """The documents; of a sequence with more than `n`, so many of them at even distances."""
-        texts, places = self._texts, enumerate(self._texts)
+        texts = self._texts
+        places: Iterable[tuple[int, str]] = enumerate(texts)
         if n is not None and isinstance(texts, Sequence) and n < len(texts):
             places = ((i, texts[i]) for i in (k * len(texts) // n for k in range(n)))
         for i, text in places:
