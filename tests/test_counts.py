@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import hard_texts
 from tinygpt import Corpus, Counts, FormatError, Tokenizer
-
-from tests.samples import hard_texts
 
 
 @given(st.lists(hard_texts, max_size=6), st.integers(0, 6))

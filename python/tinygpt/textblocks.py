@@ -87,4 +87,3 @@ def text_parts(
         due = part_characters if cut else 2 * length
     if length:
         yield "".join(held)
-

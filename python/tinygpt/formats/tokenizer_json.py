@@ -33,7 +33,7 @@ def dumps(tokenizer: PlainTokenizer) -> str:
     if tokenizer.pattern == "byte" and tokenizer.merges:
         raise ValueError("the pattern byte merges nothing, and tokenizer.json has no word for that beside merges")
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    layout = {
+    layout: dict[str, Any] = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
