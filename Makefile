@@ -9,7 +9,8 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench
+.PHONY: help demo test test-slow lint bench fuzz
+FUZZ_SECONDS ?= 600
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -37,6 +38,10 @@ lint: $(VENV)/installed-dev ## formats, types and lints of both languages
 
 bench: $(VENV)/installed-dev ## speed and memory beside others, which get .venv-bench, half an hour
 	$(BIN)/python -m benches
+
+fuzz: ## the fuzz targets, ten minutes each (FUZZ_SECONDS); needs `cargo install cargo-fuzz`
+	for target in pieces expression train encode vocab; do \
+		cargo fuzz run --fuzz-dir rust/fuzz -s none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 || exit 1; done
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { echo "make: Python 3.10 or newer is \
