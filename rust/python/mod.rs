@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 pyo3::create_exception!(tinygpt, FormatError, PyValueError, "A file is damaged, or is not what it should be.");
 
-/// Bytes that a thread is given at once.
-const BLOCK_BYTES: usize = 1 << 20;
+/// Bytes that a thread is given at once: little enough to stay in its own cache.
+const BLOCK_BYTES: usize = 1 << 18;
 /// Time between two looks at what Python wants.
 const TICK: Duration = Duration::from_millis(100);
 
