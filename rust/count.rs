@@ -272,7 +272,7 @@ pub(crate) struct Tally<'a> {
     found: Vec<(Key, u64)>,
 }
 
-/// Slots of a tally: 6 MB. A smaller one stays in the core's own cache but is emptied so often that it comes out slower.
+/// Slots of a tally: 6 MB.
 const TALLY_SLOTS: usize = 1 << 18;
 /// Bytes of long pieces that a tally holds.
 const TALLY_BYTES: usize = 4 << 20;

@@ -3,8 +3,7 @@
 //! The only `unsafe` of the crate. Measured on 50 MB of English, one thread, two cores of an AMD EPYC (Zen 5):
 //!
 //! - Tables of pieces are larger than the core's caches, and nearly all the time of a lookup is the wait for its slot.
-//!   Asking for the slots of a batch before looking at the first takes encoding from 235 to 340 MB/s (mixed text: 70 to
-//!   210).
+//!   Asking for the slots of a batch before looking at the first takes encoding from 235 to 340 MB/s.
 //! - A page that is touched first costs the system more than what is written to it. Pages of 2 MB instead of 4 KB for
 //!   tables and results take encoding from 370 to 455 MB/s, with a new cache from 265 to 300.
 
