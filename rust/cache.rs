@@ -4,7 +4,7 @@
 //! other memory. Longer pieces and rows of ids lie in stores. All of it is bounded: a full cache starts anew.
 
 use crate::key::{Key, SHORT_BYTES, hash_long};
-use crate::memory::{large_vec, prefetch};
+use crate::memory::prefetch;
 use crate::pretokenize::Bounds;
 
 /// A piece and its ids; no ids, no piece.
@@ -182,7 +182,7 @@ impl Cache {
         }
         // By four: what is outgrown was paid for, too, page by page.
         let n = (4 * self.slots.len()).min(self.most_slots);
-        let old = std::mem::replace(&mut self.slots, large_vec(n));
+        let old = std::mem::replace(&mut self.slots, Vec::with_capacity(n));
         self.slots.resize(n, Slot::default());
         self.shift = shift_of(&self.slots);
         for slot in old.into_iter().filter(|slot| slot.n != 0) {

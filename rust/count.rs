@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::key::{Key, SHORT_BYTES, hash_long};
-use crate::memory::{large_vec, prefetch};
+use crate::memory::prefetch;
 use crate::pretokenize::{Bounds, Pattern, Scanner};
 use aho_corasick::AhoCorasick;
 use std::sync::{Mutex, PoisonError};
@@ -109,7 +109,7 @@ impl Table {
 
     #[inline(never)]
     fn grow(&mut self, n: usize) {
-        let old = std::mem::replace(&mut self.slots, large_vec(n));
+        let old = std::mem::replace(&mut self.slots, Vec::with_capacity(n));
         self.slots.resize(n, Slot::default());
         for slot in old.into_iter().filter(|slot| slot.count != 0) {
             let mut at = self.place(hash_of(slot.key));

@@ -6,7 +6,6 @@ use crate::cache::Cache;
 use crate::decode::Decoder;
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::memory::large_vec;
 use crate::merge::Merges;
 use crate::parallel;
 use crate::pretokenize::Scanner;
@@ -191,7 +190,7 @@ impl Encoder {
     ///
     /// The job was cancelled.
     pub fn encode_one(&self, specials: &Specials, text: &str, job: &mut Job) -> Result<Vec<u32>> {
-        let mut ids = large_vec(text.len() / 3 + 1);
+        let mut ids = Vec::with_capacity(text.len() / 3 + 1);
         let mut cache = self.cache();
         self.encode_segments(&specials.0, text, &mut cache, &mut ids, || job.tick())?;
         self.keep(cache);
@@ -218,7 +217,7 @@ impl Encoder {
             }
             Ok((ids, ends))
         })?;
-        let mut ids = large_vec(parts.iter().map(|(ids, _)| ids.len()).sum());
+        let mut ids = Vec::with_capacity(parts.iter().map(|(ids, _)| ids.len()).sum());
         let mut ends = Vec::with_capacity(texts.len());
         for (part, part_ends) in parts {
             let before = ids.len() as u64;

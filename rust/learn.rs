@@ -19,7 +19,7 @@
 use crate::count::Counts;
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::memory::{large_vec, prefetch};
+use crate::memory::prefetch;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -216,7 +216,7 @@ impl<W: Width> Learner<W> {
             return Err(Error::Invalid(message));
         }
         let edge = Slot { id: W::EDGE, weight: W::new(0) };
-        let mut slots = large_vec(n_slots);
+        let mut slots = Vec::with_capacity(n_slots);
         counts.for_each(|piece, n| {
             if piece.len() > 1 {
                 let weight = weights.distinct.partition_point(|known| *known > n);
@@ -266,7 +266,7 @@ impl<W: Width> Learner<W> {
             self.pairs.insert(key, Pair { count: *count, places });
             self.heap.push((*count, Reverse(key)));
         }
-        self.places = large_vec(start);
+        self.places = Vec::with_capacity(start);
         self.places.resize(start, 0);
         for (pair, _, at) in byte_pairs(&self.slots) {
             let next = &mut sums[pair].1;

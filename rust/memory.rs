@@ -1,11 +1,11 @@
-//! Two words to the machine about memory, which change no result: what will be wanted soon, and what will be large.
+//! A word to the machine about memory, which changes no result: what will be wanted soon.
 //!
-//! The only `unsafe` of the crate. Measured on 50 MB of English, one thread, two cores of an AMD EPYC (Zen 5):
+//! The only `unsafe` of the crate. Tables of pieces are larger than the core's caches, and nearly all the time of a lookup
+//! is the wait for its slot. Asking for the slots of a batch before looking at the first takes encoding of 50 MB from 204
+//! to 229 MB/s (English, new cache) and from 178 to 245 (mixed text, second pass), and learning its merges from 0.59 to
+//! 0.37 s; one thread, an AMD EPYC (Zen 5), medians of five rounds.
 //!
-//! - Tables of pieces are larger than the core's caches, and nearly all the time of a lookup is the wait for its slot.
-//!   Asking for the slots of a batch before looking at the first takes encoding from 235 to 340 MB/s.
-//! - A page that is touched first costs the system more than what is written to it. Pages of 2 MB instead of 4 KB for
-//!   tables and results take encoding from 370 to 455 MB/s, with a new cache from 265 to 300.
+//! Tried and lost: large pages for tables and results (`madvise`): 3 % with a new cache, nothing elsewhere.
 
 /// Asks for `slice[at]`, if there is one.
 #[inline]
@@ -21,33 +21,4 @@ pub(crate) fn prefetch<T>(slice: &[T], at: usize) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (slice, at);
-}
-
-/// A vector with room for `n` items, on large pages if it is large and the system has them.
-pub(crate) fn large_vec<T>(n: usize) -> Vec<T> {
-    let vec = Vec::with_capacity(n);
-    #[cfg(target_os = "linux")]
-    advise_large_pages(&vec);
-    vec
-}
-
-/// Smaller vectors gain nothing by large pages.
-#[cfg(target_os = "linux")]
-const LEAST_BYTES: usize = if cfg!(fuzzing) { 1 << 12 } else { 4 << 20 };
-
-#[cfg(target_os = "linux")]
-fn advise_large_pages<T>(vec: &Vec<T>) {
-    const PAGE: usize = 4096;
-    let bytes = vec.capacity() * size_of::<T>();
-    if bytes < LEAST_BYTES {
-        return;
-    }
-    let start = vec.as_ptr().cast::<u8>();
-    let skip = start.align_offset(PAGE);
-    // SAFETY: the range lies within the vector's allocation, and MADV_HUGEPAGE changes neither its content nor who may use
-    // it; where the system refuses, nothing happens.
-    #[allow(unsafe_code)]
-    unsafe {
-        libc::madvise(start.add(skip).cast_mut().cast(), (bytes - skip) / PAGE * PAGE, libc::MADV_HUGEPAGE);
-    }
 }
