@@ -5,11 +5,13 @@ import sys
 
 import pytest
 import torch
-from tinygpt.engine import CompiledLoss, Engine, RandomStream, choose_engine
+from tinygpt.engine import Engine, settle
+from tinygpt.model import GPT, GPTConfig
+from tinygpt.randomstream import RandomStream
 
 
 def test_auto_on_a_cpu_is_float32_uncompiled_with_the_threads_torch_has() -> None:
-    assert choose_engine(device="cpu") == Engine(threads=torch.get_num_threads())
+    assert settle(device="cpu") == Engine(threads=torch.get_num_threads())
 
 
 @pytest.mark.parametrize(
@@ -24,18 +26,18 @@ def test_auto_on_a_cpu_is_float32_uncompiled_with_the_threads_torch_has() -> Non
 )
 def test_what_this_machine_cannot_do_is_refused(arguments: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        choose_engine(**arguments)  # type: ignore[arg-type]
+        settle(**arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_missing_device_is_named() -> None:
     with pytest.raises(ValueError, match=r"device cuda: torch .* sees none on this machine; use device cpu"):
-        choose_engine(device="cuda")
+        settle(device="cuda")
 
 
 def test_choosing_an_engine_leaves_the_process_as_it_is() -> None:
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.get_rng_state().tolist()
-    choose_engine(threads=7)
+    settle(threads=7)
     RandomStream(seed=3).state()
     after = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.get_rng_state().tolist()
     assert before == after
@@ -49,13 +51,22 @@ def test_configure_process_sets_threads_and_deterministic_kernels() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_bfloat16_autocast_makes_products_bfloat16() -> None:
-    a = torch.ones(2, 2)
-    with Engine(dtype="bfloat16").autocast():
-        product = a @ a
-    with Engine().autocast():
-        plain = a @ a
-    assert (product.dtype, plain.dtype) == (torch.bfloat16, torch.float32)
+def test_products_put_back_the_precision_that_they_found() -> None:
+    before = torch.get_float32_matmul_precision()
+    with Engine(matmul="medium").products():
+        assert torch.get_float32_matmul_precision() == "medium"
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_working_copy_shares_float32_parameters_and_copies_them_for_another_type() -> None:
+    model = GPT(GPTConfig(vocab_size=7, block_size=4, n_layer=2, n_head=2, d_model=8))
+    shared = Engine(attention="explicit", loss_chunk=3).working_copy(model)
+    narrow = Engine(dtype="bfloat16").working_copy(model)
+    assert all(a is b for a, b in zip(model.parameters(), shared.parameters(), strict=True))
+    assert [p.dtype for p in narrow.parameters()] == [torch.bfloat16] * len(list(model.parameters()))
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    forms = [[getattr(block.attention, "form", None) for block in each.blocks] for each in (model, shared)]
+    assert (forms, model.loss_chunk, shared.loss_chunk) == ([["fused"] * 2, ["explicit"] * 2], None, 3)
 
 
 def test_random_stream_neither_moves_others_nor_is_moved() -> None:
@@ -91,17 +102,3 @@ def test_random_stream_goes_on_where_its_state_was_taken() -> None:
 def test_random_state_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"random state of cpu: found torch\.uint8"):
         RandomStream(seed=1).restore({"cpu": torch.zeros(3, dtype=torch.uint8)})
-
-
-def test_failing_compiler_warns_and_trains_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> object:
-        def call(*_: object, **__: object) -> None:
-            raise RuntimeError("no C++ compiler here")
-
-        return call
-
-    monkeypatch.setattr(torch, "compile", broken)
-    loss = CompiledLoss(lambda x, y, reduction: x.sum() + y.sum())
-    with pytest.warns(RuntimeWarning, match="torch.compile failed"):
-        first = loss(torch.ones(2), torch.ones(2))
-    assert (first.item(), loss(torch.ones(1), torch.ones(1)).item(), loss.failed) == (4.0, 2.0, True)

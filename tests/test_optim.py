@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tinygpt.optim import OPTIMIZERS, SCHEDULES, build_optimizer, learning_rate, parameter_groups
+from tinygpt.optim import OPTIMIZERS, SCHEDULES, build_optimizers, learning_rate
 from torch import nn
 
 
@@ -40,8 +40,8 @@ def test_rate_never_rises_after_warm_up_and_stays_between_floor_and_peak(
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="one of cosine, linear, constant, wsd, got 'step'"):
         learning_rate(0, schedule="step", peak=1.0, warmup_steps=0, max_steps=1)
-    with pytest.raises(ValueError, match="one of adamw, sgd, got 'adam'"):
-        build_optimizer("adam", nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="one of adamw, muon, sgd, got 'adam'"):
+        build_optimizers("adam", nn.Linear(1, 1))
 
 
 @pytest.mark.parametrize("warmup", [11, -1])
@@ -56,12 +56,14 @@ def test_every_optimizer_finds_the_solution_of_a_linear_problem(name: str, fused
     torch.manual_seed(0)
     x, wanted = torch.randn(64, 4), nn.Linear(4, 3)
     y, model = wanted(x).detach(), nn.Linear(4, 3)
-    optimizer = build_optimizer(name, model, learning_rate=0.05, weight_decay=0.0, fused=fused)
+    optimizers = build_optimizers(name, model, learning_rate=0.05, weight_decay=0.0, fused=fused)
     for step in range(200):
-        optimizer.param_groups[0]["lr"] = learning_rate(step, peak=0.05, warmup_steps=5, max_steps=200)
-        optimizer.zero_grad()
+        model.zero_grad()
         torch.autograd.backward(nn.functional.mse_loss(model(x), y))
-        optimizer.step()
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, peak=0.05, warmup_steps=5, max_steps=200)
+            optimizer.step()
     torch.testing.assert_close(model.weight, wanted.weight, atol=1e-4, rtol=0)
 
 
@@ -71,20 +73,37 @@ def test_without_gradient_matrices_shrink_and_vectors_stay(name: str) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    build_optimizer(name, model, learning_rate=0.1, weight_decay=0.5, betas=(0.0, 0.9)).step()
+    for optimizer in build_optimizers(name, model, learning_rate=0.1, weight_decay=0.5, betas=(0.0, 0.9)):
+        optimizer.step()
     for key, value in model.state_dict().items():
         share = 0.95 if value.ndim == 2 else 1.0
         torch.testing.assert_close(value, before[key] * share, msg=key)
 
 
-def test_groups_hold_each_trainable_parameter_once() -> None:
-    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    model[1].weight = model[0].weight
-    model[1].bias.requires_grad_(False)
-    groups = [[parameter is model[0].weight for parameter in g["params"]] for g in parameter_groups(model, 0.1)]
-    assert groups == [[True], [False]]
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_groups_hold_each_trainable_parameter_once(name: str) -> None:
+    model = nn.ModuleDict({"blocks": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    model["head"].weight = model["blocks"].weight
+    model["head"].bias.requires_grad_(False)
+    groups = [group for optimizer in build_optimizers(name, model) for group in optimizer.param_groups]
+    held = [parameter for group in groups for parameter in group["params"]]
+    assert [p is model["blocks"].weight for p in held] == [True, False]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_its_step_is_orthogonal_at_the_size_of_adamw() -> None:
+    torch.manual_seed(0)
+    inner = nn.Linear(8, 6)
+    model, before = nn.ModuleDict({"blocks": inner, "head": nn.Linear(6, 5)}), inner.weight.detach().clone()
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    first, second = build_optimizers("muon", model, learning_rate=1.0, weight_decay=0.0)
+    assert [[p.ndim for g in o.param_groups for p in g["params"]] for o in (first, second)] == [[2], [2, 1, 1]]
+    first.step()
+    singular = torch.linalg.svdvals(inner.weight.detach() - before) / (0.2 * 8**0.5)
+    assert 0.5 < singular.min() <= singular.max() < 1.3  # what five Newton-Schulz iterations reach
 
 
 def test_a_frozen_model_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing to train"):
-        build_optimizer("adamw", nn.Linear(1, 1).requires_grad_(False))
+        build_optimizers("adamw", nn.Linear(1, 1).requires_grad_(False))

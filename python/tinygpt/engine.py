@@ -1,26 +1,31 @@
-"""How a step runs on this machine: device, precision, compiler, threads, and where its random numbers come from.
+"""How a step runs on this machine: device, precision, compiler, threads, forms of attention and of products.
 
 An `Engine` is chosen once, when training starts, and written into every checkpoint, so a continued run takes the same
-path and ends with the same bits. Choosing one changes nothing: what belongs to the whole process (thread count,
-deterministic kernels) is set by `configure_process`, which commands call and the library never does.
+path and ends with the same bits. `settle` decides what needs no clock; what does is measured by `tinygpt.probe`.
+Choosing one changes nothing: what belongs to the whole process (threads, memory, deterministic kernels) is set by
+`configure_process`, which commands call and the library never does.
 """
 
 import contextlib
+import copy
+import ctypes
 import os
 import platform
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 import torch
-from torch import Tensor
+
+from tinygpt.attention import FORMS
+from tinygpt.model import GPT, Block
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 COMPILE = ("auto", "on", "off")
+ATTENTION = ("auto", *FORMS)
+MATMUL = ("auto", "highest", "medium")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,21 +35,65 @@ class Engine:
     device: str = "cpu"
     """Where tensors live: cpu, cuda or mps."""
     dtype: str = "float32"
-    """Numbers of the matrix products; weights and optimiser state are float32 always."""
+    """Numbers of activations and products; master weights, gradients' sums and optimiser state are float32 always."""
     compile: bool = False
-    """Whether the loss goes through torch.compile."""
+    """Whether the blocks go through torch.compile."""
     threads: int = 1
     """CPU threads of one operation. Another count gives other bits."""
+    attention: str = "fused"
+    """Form of attention, a name in `attention.FORMS`."""
+    matmul: str = "highest"
+    """What torch.set_float32_matmul_precision is given while a step runs; matters to float32 alone."""
+    micro_batch: int | None = None
+    """Windows in one forward pass; None takes the whole batch_size. The batch of a step does not change by it."""
+    loss_chunk: int | None = None
+    """Rows whose logits exist at once; None takes as many as have logits of the size of the head's weight."""
+    tokens_per_second: float | None = None
+    """Measured when the engine was chosen; None where nothing was."""
+    memory_bytes: int | None = None
+    """Peak memory of the process, measured when the engine was chosen; None where nothing was."""
+    gemm_flops: float | None = None
+    """Operations per second of the model's own matrix products, nothing else; None where not measured."""
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which forward passes run: `torch.autocast`, or nothing for float32."""
-        if self.dtype == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device, getattr(torch, self.dtype))
+    def __str__(self) -> str:
+        """What was chosen, in words."""
+        said = [self.device, self.dtype, "compiled" if self.compile else "not compiled", f"{self.attention} attention"]
+        said += [f"{self.matmul} matmul precision"] if self.dtype == "float32" and self.matmul != "highest" else []
+        said += [f"{self.micro_batch} windows at once"] if self.micro_batch else []
+        said += [f"{self.loss_chunk} rows of logits at once"] if self.loss_chunk else []
+        return ", ".join([*said, f"{self.threads} CPU thread{'s' * (self.threads > 1)}"])
 
     def scaler(self) -> torch.amp.GradScaler:
         """A loss scaler, switched on for float16 alone, whose small gradients would vanish."""
         return torch.amp.GradScaler(self.device, enabled=self.dtype == "float16")
+
+    @contextlib.contextmanager
+    def products(self) -> Iterator[None]:
+        """The context in which forward and backward passes run: torch's settings of products, put back afterwards."""
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(self.matmul)
+        try:
+            # What compiled blocks keep for the backward pass: 0.8 of it makes activation functions again instead, which
+            # spares 200 MB of 1,690 and no measurable time (42 M parameters, 12 windows of 256); 0.4 costs a tenth.
+            with torch._functorch.config.patch(activation_memory_budget=0.8):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    def working_copy(self, model: GPT) -> GPT:
+        """`model` as this engine runs it, sharing its parameters, or with copies of them in the engine's type."""
+        dtype = getattr(torch, self.dtype)
+        is_shared = all(parameter.dtype == dtype for parameter in model.parameters())
+        shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())} if is_shared else {}
+        work = copy.deepcopy(model, shared).to(dtype)
+        work.loss_chunk = self.loss_chunk
+        for block in work.blocks:
+            assert isinstance(block, Block)
+            block.attention.form = self.attention
+            if self.compile:
+                # One block at a time: all are one program, compiled once.
+                block.compile(dynamic=False)
+        return work
 
     def synchronize(self) -> None:
         """Waits until the device has done what it was given, so that a clock read now is true."""
@@ -63,30 +112,44 @@ class Engine:
         return peak if platform.system() == "Darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
-def choose_engine(
-    *, device: str = "auto", dtype: str = "auto", compile: str = "auto", threads: int | None = None
+def settle(
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    compile: str = "auto",
+    threads: int | None = None,
+    attention: str = "auto",
+    matmul: str = "auto",
+    micro_batch: int | None = None,
+    loss_chunk: int | None = None,
 ) -> Engine:
-    """The engine for this machine, each "auto" decided; the process is left as it is.
+    """The engine for this machine without measuring: each "auto" is what runs everywhere; the process is left as it is.
 
     Args:
         device: auto takes CUDA where there is a device, then Apple's mps, then the CPU.
-        dtype: auto is float32 on the CPU and on mps, bfloat16 on CUDA devices that have it. bfloat16 and float16 run
-            the matrix products in that type (autocast); float16 also scales the loss and needs CUDA.
+        dtype: auto is float32 on the CPU and on mps, bfloat16 on CUDA devices that have it. float16 also scales the
+            loss and needs CUDA.
         compile: auto is off.
         threads: CPU threads; None takes the number that torch is set to.
+        attention: auto is fused.
+        matmul: auto is highest.
+        micro_batch: Windows in one forward pass.
+        loss_chunk: Rows whose logits exist at once.
 
     Raises:
         ValueError: A name is unknown, or this machine cannot do what it asks.
 
     Example:
-        >>> choose_engine(device="cpu", threads=2)
-        Engine(device='cpu', dtype='float32', compile=False, threads=2)
+        >>> str(settle(device="cpu", threads=2))
+        'cpu, float32, not compiled, fused attention, 2 CPU threads'
     """
-    for name, value, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES), ("compile", compile, COMPILE)):
+    named = {"device": (device, DEVICES), "dtype": (dtype, DTYPES), "compile": (compile, COMPILE)}
+    for name, (value, known) in {**named, "attention": (attention, ATTENTION), "matmul": (matmul, MATMUL)}.items():
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+    for name, number in (("threads", threads), ("micro_batch", micro_batch), ("loss_chunk", loss_chunk)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         device = "cuda" if here["cuda"] else "mps" if here["mps"] else "cpu"
@@ -97,11 +160,20 @@ def choose_engine(
         dtype = "bfloat16" if has_bfloat16 else "float32"
     if dtype == "float16" and device != "cuda":
         raise ValueError(f"dtype float16 needs a CUDA device, and this run is on {device}; use float32 or bfloat16")
-    return Engine(device=device, dtype=dtype, compile=compile == "on", threads=threads or torch.get_num_threads())
+    return Engine(
+        device=device,
+        dtype=dtype,
+        compile=compile == "on",
+        threads=threads or torch.get_num_threads(),
+        attention="fused" if attention == "auto" else attention,
+        matmul="highest" if matmul == "auto" else matmul,
+        micro_batch=micro_batch,
+        loss_chunk=loss_chunk,
+    )
 
 
 def configure_process(engine: Engine) -> None:
-    """Sets what an engine needs of the whole process: thread count and deterministic kernels. For commands.
+    """Sets what an engine needs of the whole process: threads, memory and deterministic kernels. For commands.
 
     Without it a run works, but is bit for bit repeatable only where torch happens to be so by itself. On CUDA an
     operation that has no deterministic form warns instead of failing. Call it before the first CUDA operation.
@@ -116,6 +188,19 @@ def configure_process(engine: Engine) -> None:
     torch.use_deterministic_algorithms(True, warn_only=engine.device != "cpu")
     # A debugging aid that writes every new tensor twice; torch's own types do not know it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc keep what is freed: by itself it gives each large tensor back, and every new page is cleared anew."""
+    if not sys.platform.startswith("linux"):
+        return
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(top_pad, 64 << 20)
 
 
 def environment(engine: Engine) -> dict[str, str | int]:
@@ -129,92 +214,3 @@ def environment(engine: Engine) -> dict[str, str | int]:
         "device": device,
         "cpus": os.cpu_count() or 1,
     }
-
-
-class RandomStream:
-    """Torch's random numbers for one run, kept apart from everybody else's.
-
-    Dropout draws from torch's global generators. Inside `with stream.use():` these hold the run's own state, outside
-    whatever they held before, so nothing that happens between two steps (samples, a user's own draws) moves the run,
-    and the run moves nobody.
-
-    Example:
-        >>> stream = RandomStream(seed=1)
-        >>> with stream.use():
-        ...     a = torch.rand(())
-        >>> torch.manual_seed(1).initial_seed() and bool(torch.rand(()) == a)
-        True
-    """
-
-    def __init__(self, seed: int, device: str = "cpu") -> None:
-        self._device = device
-        self._states = {"cpu": torch.Generator().manual_seed(seed).get_state()}  # each uint8 (n,)
-        if device != "cpu":
-            self._states[device] = torch.Generator(device).manual_seed(seed).get_state()
-
-    @contextlib.contextmanager
-    def use(self) -> Iterator[None]:
-        """Puts the run's state into torch's generators, and back outside what was there."""
-        others = self._read()
-        self._write(self._states)
-        try:
-            yield
-        finally:
-            self._states = self._read()
-            self._write(others)
-
-    def state(self) -> dict[str, Tensor]:
-        """The state of each generator by device name, uint8."""
-        return {name: state.clone() for name, state in self._states.items()}
-
-    def restore(self, states: Mapping[str, Tensor]) -> None:
-        """Goes on where `state` was taken; a generator that this machine does not have is left out.
-
-        Raises:
-            ValueError: A state is of the wrong kind or size.
-        """
-        for name, own in self._states.items():
-            saved = states.get(name)
-            if saved is None:
-                continue
-            if saved.dtype != own.dtype or saved.shape != own.shape:
-                found, wanted = (f"{t.dtype} {tuple(t.shape)}" for t in (saved, own))
-                raise ValueError(f"random state of {name}: found {found}, this torch needs {wanted}")
-            self._states[name] = saved.clone()
-
-    def _read(self) -> dict[str, Tensor]:
-        states = {"cpu": torch.get_rng_state()}
-        if self._device != "cpu":
-            states[self._device] = getattr(torch, self._device).get_rng_state()
-        return states
-
-    def _write(self, states: Mapping[str, Tensor]) -> None:
-        torch.set_rng_state(states["cpu"])
-        if self._device != "cpu":
-            getattr(torch, self._device).set_rng_state(states[self._device])
-
-
-class CompiledLoss:
-    """`loss` through torch.compile, or as it is from the first failure of the compiler on.
-
-    The compiler needs a C++ compiler on the CPU and Triton on CUDA; a machine without them trains all the same.
-    """
-
-    def __init__(self, loss: Callable[..., Tensor]) -> None:
-        self.failed = False
-        self._eager = loss
-        self._compiled: Callable[..., Tensor] = torch.compile(loss, dynamic=False)
-
-    def __call__(self, x: Tensor, y: Tensor, *, reduction: str = "mean") -> Tensor:
-        """As `GPT.loss`."""
-        if self.failed:
-            return self._eager(x, y, reduction=reduction)
-        before = torch.get_rng_state()
-        try:
-            return self._compiled(x, y, reduction=reduction)
-        except Exception as error:  # whatever the compiler stumbles over; an error of the model's own comes again below
-            self.failed = True
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            warnings.warn(f"torch.compile failed ({reason}); training goes on without it", RuntimeWarning, stacklevel=2)
-            torch.set_rng_state(before)
-            return self._eager(x, y, reduction=reduction)

@@ -1,10 +1,8 @@
 """evaluate(model, dataset): how well a model predicts tokens, in figures that compare."""
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -40,7 +38,6 @@ def evaluate(
     batch_size: int = 12,
     token_lengths: tuple[ArrayLike, ArrayLike] | None = None,
     device: str | torch.device | None = None,
-    autocast: Callable[[], AbstractContextManager[Any]] | None = None,
 ) -> Evaluation:
     """Loss on the same windows each time, every one at most once, with dropout off and no gradient.
 
@@ -51,7 +48,6 @@ def evaluate(
         batch_size: Windows in a batch, B.
         token_lengths: Bytes and characters of each id, two arrays (V,), as `Tokenizer.token_lengths()` returns them.
         device: Where the model is; None asks its parameters.
-        autocast: Called for each batch, gives the context in which the loss is computed.
 
     Raises:
         ValueError: `batches` or `batch_size` is below 1, or `token_lengths` are not the dataset's.
@@ -85,8 +81,8 @@ def evaluate(
             n_tokens += len(targets)
             if lengths is not None:
                 text += lengths[:, targets].sum(axis=1)
-            with torch.no_grad(), nullcontext() if autocast is None else autocast():
-                nats += float(model.loss(x.to(device), y.to(device), reduction="sum"))
+            with torch.no_grad():
+                nats += float(model.loss(x.to(device), y.to(device), scale=1.0))
     finally:
         model.train(was_training)
     loss = nats / n_tokens

@@ -1,42 +1,53 @@
 """Learner: one model, its optimiser and its random numbers; a batch goes in, the weights move."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from tinygpt._core import FormatError
-from tinygpt.engine import CompiledLoss, Engine, RandomStream
+from tinygpt.crossentropy import IGNORED, add_wide
+from tinygpt.engine import Engine
 from tinygpt.model import GPT
-from tinygpt.optim import build_optimizer
+from tinygpt.optim import build_optimizers
+from tinygpt.randomstream import RandomStream
 from tinygpt.trainconfig import TrainConfig
 
 
 class Learner:
     """Takes optimiser steps with an engine.
 
+    The model's own parameters are float32 masters. A step in a narrower type runs a copy of the model whose parameters
+    are in that type; each gradient is added to its master's, in float32, as soon as it is whole, and let go. Against
+    torch.autocast this spares the cast of every weight in every forward pass, and of every activation.
+
     Args:
         model: Trained in place, and moved to the engine's device.
         config: Optimiser, seed, clipping, and the windows of one forward pass.
         engine: How a step runs.
+
+    Source: Micikevicius et al. 2018, section 3.1 (arXiv:1710.03740), for the masters.
     """
 
     def __init__(self, model: GPT, config: TrainConfig, engine: Engine) -> None:
         self.model = model.to(engine.device)
         self.engine = engine
         self._config = config
-        self._loss = CompiledLoss(model.loss) if engine.compile else model.loss
         self._scaler = engine.scaler()
         self._random = RandomStream(config.seed, engine.device)
-        self._optimizer = build_optimizer(
+        self._optimizers = build_optimizers(
             config.optimizer,
             self.model,
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
             betas=(config.beta1, config.beta2),
         )
+        self._has_compiled = False
+        self._work = self._working_copy()
 
     def learn(self, x: Tensor, y: Tensor, learning_rate: float) -> tuple[float, float]:
         """One optimiser step; the weights stay as they are when its loss or gradient is not finite.
@@ -49,30 +60,107 @@ class Learner:
         Returns:
             Loss, nats per target token, and norm of the gradient before clipping.
         """
-        total = torch.zeros((), device=self.engine.device)
-        n_targets = (y != -100).sum().item()
-        self.model.train()
-        self._optimizer.zero_grad(set_to_none=True)  # a step that was broken off may have left some
-        with self._random.use():
-            for start in range(0, len(x), self._config.batch_size):
-                part = slice(start, start + self._config.batch_size)
-                with self.engine.autocast():
-                    loss = self._loss(x[part].to(total.device), y[part].to(total.device), reduction="sum")
-                loss = loss / n_targets  # every target of the whole batch weighs the same, whichever part it is in
-                torch.autograd.backward(self._scaler.scale(loss))
-                total += loss.detach()
-        if isinstance(self._loss, CompiledLoss) and self._loss.failed:
-            self.engine, self._loss = replace(self.engine, compile=False), self.model.loss
-        self._scaler.unscale_(self._optimizer)
+        self.refresh()
+        self._work.train()
+        loss = self.accumulate(x, y)
+        for optimizer in self._optimizers:
+            self._scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.grad_clip or math.inf)
-        numbers = total.item(), norm.item()
+        numbers = loss, norm.item()
         if all(map(math.isfinite, numbers)):
-            for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate
-            self._scaler.step(self._optimizer)
+            for optimizer in self._optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate * group.get("rate", 1.0)
+                self._scaler.step(optimizer)
         self._scaler.update()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._drop_gradients()
         return numbers
+
+    def refresh(self) -> GPT:
+        """The model as the engine runs it, with the weights that it has now."""
+        if self._work is not self.model:
+            pairs = [(copy, own) for copy, own in zip(self._work.parameters(), self.model.parameters(), strict=True)]
+            changed = [(copy.detach(), own.detach()) for copy, own in pairs if copy is not own]
+            if changed:
+                torch._foreach_copy_([copy for copy, _ in changed], [own for _, own in changed])
+        return self._work
+
+    def _working_copy(self) -> GPT:
+        work = self.engine.working_copy(self.model)
+        for copy, own in zip(work.parameters(), self.model.parameters(), strict=True):
+            if copy is not own and copy.requires_grad:
+                copy.register_post_accumulate_grad_hook(partial(_hand_over, own))  # type: ignore[no-untyped-call]
+        return work
+
+    def accumulate(self, x: Tensor, y: Tensor) -> float:
+        """Forward and backward passes of a batch; its gradient is then in the model's parameters, times the loss scale.
+
+        When the compiler fails or the device's memory is too small it goes on with another engine, and says so.
+
+        Returns:
+            Loss, nats per target token.
+        """
+        while True:
+            before = self._random.state()
+            try:
+                loss = self._accumulate(x, y)
+            except torch.OutOfMemoryError as error:
+                n = self.engine.micro_batch or self._config.batch_size
+                if n == 1:
+                    raise RuntimeError(
+                        f"out of memory with one window of {x.shape[1]} tokens at a time: {_first_line(error)}; "
+                        "a smaller block_size or model takes less"
+                    ) from None
+                self._adapt(before, f"out of memory with {n} windows at a time, going on with {n // 2}", n // 2)
+            except Exception as error:  # whatever the compiler stumbles over; the model's own errors come again
+                if not self.engine.compile or self._has_compiled:
+                    raise
+                self._adapt(before, f"torch.compile failed ({_first_line(error)}); training goes on without it", None)
+            else:
+                self._has_compiled = True
+                return loss
+
+    def _adapt(self, random: Mapping[str, Tensor], message: str, micro_batch: int | None) -> None:
+        warnings.warn(message, RuntimeWarning, stacklevel=5)
+        self._drop_gradients()
+        self._random.restore(random)
+        if micro_batch is None:
+            self.engine = replace(self.engine, compile=False)
+        else:
+            self.engine = replace(self.engine, micro_batch=micro_batch)
+            if self.engine.device == "cuda":
+                torch.cuda.empty_cache()
+        self._work = self._working_copy()
+        self.refresh()
+        self._work.train()
+
+    def _accumulate(self, x: Tensor, y: Tensor) -> float:
+        self._drop_gradients()  # a step that was broken off may have left some
+        scale = self._scaler.get_scale()
+        n_targets = (y != IGNORED).sum().item()
+        total = torch.zeros((), device=self.engine.device)
+        head = self.model.head_weight
+        head.grad = torch.zeros_like(head) if head.requires_grad else None  # (V, C)
+        n_windows = self.engine.micro_batch or self._config.batch_size
+        with self._random.use(), self.engine.products():
+            for start in range(0, len(x), n_windows):
+                part = slice(start, start + n_windows)
+                # Every target of the whole batch weighs the same, whichever part it is in.
+                ids, targets = self._moved(x[part]), self._moved(y[part])  # each (B, T)
+                loss = self._work.loss(ids, targets, scale=scale / n_targets, head_grad=head.grad)
+                torch.autograd.backward(loss)
+                total += loss.detach()
+        return total.item() / scale
+
+    def _moved(self, ids: Tensor) -> Tensor:
+        """The ids on the engine's device; a copy to a GPU goes on while it computes."""
+        if self.engine.device == "cuda":
+            return ids.pin_memory().to("cuda", non_blocking=True)
+        return ids.to(self.engine.device)
+
+    def _drop_gradients(self) -> None:
+        for parameter in (*self.model.parameters(), *self._work.parameters()):
+            parameter.grad = None
 
     @property
     def is_finding_scale(self) -> bool:
@@ -89,7 +177,8 @@ class Learner:
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         flat = {
             f"optimizer/{names[parameter]}/{entry}": value.detach().cpu()
-            for parameter, state in self._optimizer.state.items()
+            for optimizer in self._optimizers
+            for parameter, state in optimizer.state.items()
             for entry, value in state.items()
             if isinstance(value, Tensor)
         }
@@ -107,10 +196,11 @@ class Learner:
         parameters = dict(self.model.named_parameters())
         states = _optimizer_states(tensors, parameters)
         names = {parameter: name for name, parameter in parameters.items()}
-        order = [names[parameter] for group in self._optimizer.param_groups for parameter in group["params"]]
-        packed = {index: states[name] for index, name in enumerate(order) if name in states}
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": packed, "param_groups": groups})
+        for optimizer in self._optimizers:
+            order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+            packed = {index: states[name] for index, name in enumerate(order) if name in states}
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": packed, "param_groups": groups})
 
 
 def _optimizer_states(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -130,3 +220,18 @@ def _optimizer_states(tensors: Mapping[str, Tensor], parameters: Mapping[str, Te
     if states and (missing := parameters.keys() - states.keys()):
         raise FormatError(f"optimiser state of {min(missing)} is missing; use another checkpoint")
     return states
+
+
+def _hand_over(own: Tensor, copy: Tensor) -> None:
+    """Adds the gradient of a parameter's copy to the parameter's own, and lets it go."""
+    assert copy.grad is not None
+    if own.grad is None:
+        own.grad = copy.grad.to(own.dtype)
+    else:
+        add_wide(own.grad, copy.grad)
+    copy.grad = None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

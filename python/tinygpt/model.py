@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tinygpt._core import FormatError
+from tinygpt.attention import FORMS
 from tinygpt.crossentropy import IGNORED, cross_entropy
 from tinygpt.formats import huggingface
 from tinygpt.modelconfig import GPTConfig as GPTConfig
@@ -60,6 +61,7 @@ class Attention(nn.Module):
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
         self.layer, self.n_head, self.n_kv, self.dropout = layer, config.n_head, config.n_kv, config.dropout
+        self.form = "fused"
         self.qkv = nn.Linear(config.d_model, (config.n_head + 2 * config.n_kv) * config.d_head, bias=config.bias)
         self.output = nn.Linear(config.d_model, config.d_model, bias=config.bias)
         self.q_norm = RMSNorm(config.d_head, config.norm_eps) if config.qk_norm else nn.Identity()
@@ -74,15 +76,13 @@ class Attention(nn.Module):
             q, k = rotate(q, rotation), rotate(k, rotation)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)  # each (B, H_kv, S, D)
-        y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            is_causal=mask is None and q.shape[2] > 1,
-            dropout_p=self.dropout if self.training else 0.0,
-            enable_gqa=self.n_kv != self.n_head,
-        )  # (B, H, T, D)
+        dropout = self.dropout if self.training else 0.0
+        if mask is None and cache is None and not dropout:
+            shares = self.n_head // self.n_kv
+            y = FORMS[self.form](q, k.repeat_interleave(shares, 1), v.repeat_interleave(shares, 1))  # (B, H, T, D)
+        else:
+            is_causal, is_shared = mask is None and q.shape[2] > 1, self.n_kv != self.n_head
+            y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal, enable_gqa=is_shared)  # (B, H, T, D)
         return self.output(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # (B, T, C)
 
 
@@ -146,6 +146,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
+        self.loss_chunk: int | None = None  # how many rows of logits exist at once, as `cross_entropy` takes it
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.position = POSITIONS[config.position](config)
         self.dropout = nn.Dropout(config.dropout)
@@ -185,26 +186,30 @@ class GPT(nn.Module):
         Raises:
             ValueError: Wrong shapes, or more tokens than the context holds.
         """
-        return F.linear(self._hidden(x, mask, cache), self._head_weight)  # (B, T, V)
+        return F.linear(self._hidden(x, mask, cache), self.head_weight)  # (B, T, V)
 
-    def loss(self, x: Tensor, y: Tensor, *, reduction: str = "mean") -> Tensor:
+    def loss(self, x: Tensor, y: Tensor, *, scale: float | None = None, head_grad: Tensor | None = None) -> Tensor:
         """Cross-entropy in nats of the targets, a scalar; the logits of all positions never exist at once.
 
         Args:
             x: Ids int64 (B, T).
             y: Targets int64 (B, T); those of -100 do not count.
-            reduction: "mean" over the targets that count (0 when there are none), or "sum".
+            scale: The sum over targets is multiplied by this, 1 for the sum itself; None gives the mean over the
+                targets that count, 0 when there are none.
+            head_grad: Where the gradient of the head's weight goes, as `cross_entropy` takes it; None leaves it to
+                autograd.
 
         Raises:
-            ValueError: Wrong shapes, more tokens than the context holds, or an unknown reduction.
+            ValueError: Wrong shapes, or more tokens than the context holds.
         """
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f"reduction must be mean or sum, got {reduction!r}")
         if x.shape != y.shape:
             raise ValueError(f"x and y must have the same shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+        if scale is None:
+            scale = 1 / max(1, int((y != IGNORED).sum()))
         hidden = self._hidden(x, None, None).flatten(0, 1)  # (B * T, C)
-        total = cross_entropy(hidden, self._head_weight, y.flatten())
-        return total if reduction == "sum" else total / (y != IGNORED).sum().clamp(min=1)
+        return cross_entropy(
+            hidden, self.head_weight, y.flatten(), scale=scale, chunk=self.loss_chunk, weight_grad=head_grad
+        )
 
     def generate(
         self,
@@ -269,7 +274,8 @@ class GPT(nn.Module):
         return huggingface.architecture(asdict(self.config))
 
     @property
-    def _head_weight(self) -> Tensor:
+    def head_weight(self) -> Tensor:
+        """What turns the last block's output into logits, (V, C); the token embedding when they are tied."""
         return self.token_embedding.weight if self.head is None else self.head.weight  # (V, C)
 
     def _hidden(self, x: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
@@ -353,7 +359,7 @@ class GPT(nn.Module):
 
     def _last_logits(self, ids: list[int], cache: KVCache) -> Tensor:
         x = torch.tensor([ids], device=self.token_embedding.weight.device)  # (1, T)
-        return F.linear(self._hidden(x, None, cache)[0, -1], self._head_weight)  # (V,)
+        return F.linear(self._hidden(x, None, cache)[0, -1], self.head_weight)  # (V,)
 
     def _initialise(self) -> None:
         for name, parameter in self.named_parameters():

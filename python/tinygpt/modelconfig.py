@@ -92,6 +92,20 @@ class GPTConfig:
             return self.d_ff
         return 4 * self.d_model if self.mlp == "gelu" else 64 * math.ceil(8 * self.d_model / (3 * 64))
 
+    @property
+    def flops_per_token(self) -> float:
+        """Floating-point operations that training takes for one token, forward and backward, head and attention too.
+
+        Three products (the result, and the gradients of both factors) of two operations for each weight that
+        multiplies, and the two products of attention, which take their causal half only. Lookups and norms are left out.
+
+        Source: Hoffmann et al. 2022, appendix F (arXiv:2203.15556).
+        """
+        attention = self.d_model * (self.n_head + 2 * self.n_kv) * self.d_head + self.d_model**2
+        feed_forward = self.d_model * self.d_inner * (2 if self.mlp == "gelu" else 3)
+        weights = self.n_layer * (attention + feed_forward) + self.d_model * self.vocab_size
+        return 6.0 * (weights + self.n_layer * self.block_size * self.d_model)
+
 
 def _check_types(config: GPTConfig) -> None:
     """Refuses a value of the wrong type, as a hand-written config.json may hold."""

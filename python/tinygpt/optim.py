@@ -1,11 +1,11 @@
 """Optimisers, parameter groups, and learning-rate schedules as pure functions of the step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _FUSED_DEVICES = ("cpu", "cuda", "mps")
 
@@ -66,28 +66,7 @@ def wsd(progress: float) -> float:
     return min(1.0, (1.0 - progress) / 0.2)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The trainable parameters in two groups: matrices, which decay, and vectors and scalars, which do not.
-
-    Norms and biases are vectors: pulling them to zero changes the scale of a layer, not its complexity. A tied
-    matrix appears once. A group with nothing in it is left out.
-
-    Args:
-        model: Any module.
-        weight_decay: Decay of the matrices, a share of the weight per step and unit of learning rate.
-
-    Example:
-        >>> [(len(group["params"]), group["weight_decay"]) for group in parameter_groups(nn.Linear(2, 3), 0.1)]
-        [(1, 0.1), (1, 0.0)]
-    """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trainable if parameter.ndim >= 2]
-    vectors = [parameter for parameter in trainable if parameter.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
-
-
-def build_optimizer(
+def build_optimizers(
     name: str,
     model: nn.Module,
     *,
@@ -96,57 +75,115 @@ def build_optimizer(
     betas: tuple[float, float] = (0.9, 0.95),
     eps: float = 1e-8,
     fused: bool | None = None,
-) -> torch.optim.Optimizer:
-    """An optimiser over the parameters of a model, with decay on matrices only.
+) -> list[torch.optim.Optimizer]:
+    """The optimisers that together train a model, with decay on matrices only.
+
+    Norms and biases are vectors: pulling them to zero changes the scale of a layer, not its complexity. A group of
+    parameters may hold a "rate", by which the run's learning rate is multiplied for it.
 
     Args:
         name: A name in `OPTIMIZERS`.
         model: Any module, already on its device.
         learning_rate: Rate of the first step; the trainer sets it anew at each.
-        weight_decay: Decay of the matrices.
-        betas: Memory of the mean and of the mean square of gradients; "sgd" takes the first as its momentum.
-        eps: Added to the root of the mean square; "sgd" has no use for it.
+        weight_decay: Decay of the matrices, a share of the weight per step and unit of learning rate.
+        betas: Memory of the mean and of the mean square of gradients; "sgd" and "muon" take the first as momentum.
+        eps: Added to the root of the mean square.
         fused: Update all parameters in one kernel; None does where the device has one.
 
     Raises:
         ValueError: No optimiser has this name, or the model has nothing to train.
 
     Example:
-        >>> build_optimizer("adamw", nn.Linear(2, 3)).param_groups[0]["lr"]
-        0.001
+        >>> [optimizer] = build_optimizers("adamw", nn.Linear(2, 3))
+        >>> [(len(group["params"]), group["weight_decay"]) for group in optimizer.param_groups]
+        [(1, 0.1), (1, 0.0)]
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {name!r}")
-    groups = parameter_groups(model, weight_decay)
-    if not groups:
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if not parameters:
         raise ValueError("the model has no parameter that requires a gradient, so there is nothing to train")
     if fused is None:
-        fused = all(parameter.device.type in _FUSED_DEVICES for group in groups for parameter in group["params"])
-    return OPTIMIZERS[name](groups, learning_rate, betas, eps, fused)
+        fused = all(parameter.device.type in _FUSED_DEVICES for parameter in parameters.values())
+    return OPTIMIZERS[name](parameters, learning_rate, weight_decay, betas, eps, fused)
 
 
 def adamw(
-    groups: list[dict[str, Any]], learning_rate: float, betas: tuple[float, float], eps: float, fused: bool
-) -> torch.optim.Optimizer:
+    parameters: Mapping[str, Tensor],
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+    eps: float,
+    fused: bool,
+) -> list[torch.optim.Optimizer]:
     """AdamW: Adam with decay apart from the gradient.
 
     Source: Loshchilov and Hutter 2019, algorithm 2 (arXiv:1711.05101).
     """
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, eps=eps, fused=fused)
+    groups = _groups(parameters.values(), weight_decay)
+    return [torch.optim.AdamW(groups, lr=learning_rate, betas=betas, eps=eps, fused=fused)]
 
 
 def sgd(
-    groups: list[dict[str, Any]], learning_rate: float, betas: tuple[float, float], eps: float, fused: bool
-) -> torch.optim.Optimizer:
+    parameters: Mapping[str, Tensor],
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+    eps: float,
+    fused: bool,
+) -> list[torch.optim.Optimizer]:
     """Stochastic gradient descent with Nesterov's momentum, `betas[0]`; `eps` is not used.
 
     Source: Sutskever et al. 2013, eq. 3 and 4 (proceedings.mlr.press/v28/sutskever13.html).
     """
-    return torch.optim.SGD(groups, lr=learning_rate, momentum=betas[0], nesterov=betas[0] > 0, fused=fused)
+    groups = _groups(parameters.values(), weight_decay)
+    return [torch.optim.SGD(groups, lr=learning_rate, momentum=betas[0], nesterov=betas[0] > 0, fused=fused)]
+
+
+def muon(
+    parameters: Mapping[str, Tensor],
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+    eps: float,
+    fused: bool,
+) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, whose updates it makes orthogonal; AdamW for embeddings, head and vectors.
+
+    Both take the same learning rate: Muon's updates are scaled to the size that AdamW's have. The momentum is
+    `betas[0]`, at least 0.95, as published.
+
+    Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); Liu et al. 2025, section 2.2 (arXiv:2502.16982) for
+    the scale.
+    """
+    matrices = {name: p for name, p in parameters.items() if p.ndim == 2 and name.startswith("blocks.")}
+    others = [parameter for name, parameter in parameters.items() if name not in matrices]
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices:
+        optimizers.append(
+            torch.optim.Muon(
+                matrices.values(),
+                lr=learning_rate,
+                weight_decay=weight_decay,
+                momentum=max(0.95, betas[0]),
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    if others:
+        groups = _groups(others, weight_decay)
+        optimizers.append(torch.optim.AdamW(groups, lr=learning_rate, betas=betas, eps=eps, fused=fused))
+    return optimizers
+
+
+def _groups(parameters: Iterable[Tensor], weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices, which decay, and vectors and scalars, which do not; a group with nothing in it is left out."""
+    trained = list(parameters)
+    matrices, vectors = [p for p in trained if p.ndim >= 2], [p for p in trained if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {"cosine": cosine, "linear": linear, "constant": constant, "wsd": wsd}
 
-OPTIMIZERS: dict[
-    str, Callable[[list[dict[str, Any]], float, tuple[float, float], float, bool], torch.optim.Optimizer]
-] = {"adamw": adamw, "sgd": sgd}
+_Builder = Callable[[Mapping[str, Tensor], float, float, tuple[float, float], float, bool], list[torch.optim.Optimizer]]
+OPTIMIZERS: dict[str, _Builder] = {"adamw": adamw, "muon": muon, "sgd": sgd}

@@ -1,6 +1,7 @@
 """TrainConfig: every knob of training, with its default, unit and range. Needs no torch."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -29,7 +30,7 @@ class TrainConfig:
     """Steps of the linear rise to the highest learning rate; a shorter run rises to its end."""
     schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     """Course of the learning rate after warm-up; wsd stays up and falls at the end."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
     """Rule of the step."""
     beta1: float = 0.9
     """Memory of the gradient's mean, from 0 to below 1."""
@@ -62,21 +63,31 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train: auto takes a GPU when there is one."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Numbers of the matrix products: auto is float32 on a CPU and bfloat16 on GPUs that have it."""
+    """Numbers of activations and products: auto takes the fastest that follows float32."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Whether the loss goes through torch.compile: auto is off."""
+    """Whether the blocks go through torch.compile: auto does where it pays within the run."""
     threads: int | None = None
-    """CPU threads; none takes what torch finds."""
+    """CPU threads; none takes what torch finds, or fewer where that is faster."""
+    attention: Literal["auto", "fused", "explicit"] = "auto"
+    """Form of attention: torch's own, or by matrix products that hold all weights; auto takes the faster."""
+    matmul: Literal["auto", "highest", "medium"] = "auto"
+    """Torch's precision of float32 products: medium is faster and as exact on some CPUs, which auto finds out."""
+    micro_batch: int | None = None
+    """Windows in one forward pass; none takes batch_size, or fewer where that is faster or memory is short."""
+    loss_chunk: int | None = None
+    """Rows whose logits exist at once; none chooses."""
+    ram: str | None = None
+    """Most memory that training may take, as 8G or 900M; fewer windows at once make it fit. None takes what is free."""
 
     def __post_init__(self) -> None:
         whole = "max_steps max_tokens batch_size grad_accum warmup_steps log_every eval_every eval_batches"
-        whole += " eval_batch_size keep patience sample_every seed threads"
+        whole += " eval_batch_size keep patience sample_every seed threads micro_batch loss_chunk"
         for name in whole.split():
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
                 raise ValueError(f"{name} must be a whole number, got {value!r}")
         positive = "max_steps epochs max_tokens max_seconds batch_size grad_accum learning_rate log_every eval_every"
-        positive += " eval_batches eval_batch_size keep patience sample_every threads"
+        positive += " eval_batches eval_batch_size keep patience sample_every threads micro_batch loss_chunk"
         for name in positive.split():
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -91,11 +102,24 @@ class TrainConfig:
                 raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
         if not 0 <= self.min_lr_fraction <= 1:
             raise ValueError(f"min_lr_fraction must be from 0 to 1, got {self.min_lr_fraction}")
+        if self.ram is not None and not re.fullmatch(r"\d*\.?\d+[GgMm][Bb]?", str(self.ram)):
+            raise ValueError(f"ram must be a number of gigabytes or megabytes, such as 8G or 900M, got {self.ram!r}")
+        if self.micro_batch is not None and self.windows_per_step % self.micro_batch:
+            raise ValueError(
+                f"micro_batch must divide batch_size * grad_accum ({self.windows_per_step}), got {self.micro_batch}"
+            )
         if self.save_every != "epoch" and not (isinstance(self.save_every, int) and self.save_every > 0):
             raise ValueError(f"save_every must be above 0, or epoch, got {self.save_every}")
         for name, hint in get_type_hints(TrainConfig).items():
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(hint))}, got {getattr(self, name)!r}")
+
+    @property
+    def ram_bytes(self) -> int | None:
+        """`ram` as a number."""
+        if self.ram is None:
+            return None
+        return int(float(self.ram.rstrip("Bb")[:-1]) * {"G": 10**9, "M": 10**6}[self.ram.rstrip("Bb")[-1].upper()])
 
     @property
     def windows_per_step(self) -> int:
@@ -106,7 +130,7 @@ class TrainConfig:
 # What may change when a run is continued: it decides how far the run goes, what it shows and keeps, and how large its
 # steps are. All else decides what the steps already taken meant.
 LIMITS = ("max_steps", "epochs", "max_tokens", "max_seconds")
-ENGINE = ("device", "dtype", "compile", "threads")
+ENGINE = ("device", "dtype", "compile", "threads", "attention", "matmul", "micro_batch", "loss_chunk")
 _COURSE = ("learning_rate", "min_lr_fraction", "warmup_steps", "schedule", "weight_decay", "grad_clip", "patience")
 _HABITS = ("log_every", "eval_every", "save_every", "keep", "sample_every", "sample_prompt")
-CHANGEABLE = frozenset((*LIMITS, *ENGINE, *_COURSE, *_HABITS))
+CHANGEABLE = frozenset((*LIMITS, *ENGINE, "ram", *_COURSE, *_HABITS))

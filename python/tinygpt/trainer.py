@@ -21,12 +21,13 @@ from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.checkpoint import Checkpoint, TrainingState
 from tinygpt.dataset import TokenDataset
 from tinygpt.display import Display
-from tinygpt.engine import Engine, choose_engine, environment
+from tinygpt.engine import Engine, environment, settle
 from tinygpt.evaluation import Evaluation, evaluate
 from tinygpt.learner import Learner
 from tinygpt.metrics import NO_ROOM, MetricsLog
 from tinygpt.model import GPT, GPTConfig
 from tinygpt.optim import learning_rate
+from tinygpt.probe import choose
 from tinygpt.progress import Progress, planned_steps
 from tinygpt.report import StepReport as StepReport
 from tinygpt.report import TrainResult as TrainResult
@@ -50,6 +51,7 @@ class Trainer:
         config: How to train.
         folder: The run's folder, for checkpoints and metrics.jsonl; None keeps nothing.
         tokenizer: Saved with the model and used for samples; None takes the tokenizer.json beside the shards, if any.
+        engine: How a step runs; None chooses, and measures for that if the run is long enough to gain by it.
 
     Raises:
         ValueError: Model, data and tokenizer do not belong together, or this machine cannot do what `config` asks.
@@ -75,6 +77,7 @@ class Trainer:
         *,
         folder: str | Path | None = None,
         tokenizer: AnyTokenizer | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.config = config or TrainConfig()
         self.train, self.val = train, val
@@ -101,8 +104,7 @@ class Trainer:
         self._data_facts: dict[str, Any] = {}
         self._stop_reason: str | None = None
         self._failed_saves = 0
-        engine = choose_engine(**{name: getattr(self.config, name) for name in ENGINE})
-        self._learner = Learner(model, self.config, engine)
+        self._learner = Learner(model, self.config, engine or self._chosen_engine(model))
 
     @classmethod
     def resume(
@@ -155,8 +157,17 @@ class Trainer:
         if found:
             raise ValueError(f"{run} was trained with other values ({'; '.join(found)}); use them or another folder")
         checkpoint = Checkpoint.load(newest, verify=False)
+        recorded = {**facts["engine"], "compile": "on" if facts["engine"]["compile"] else "off"}
+        recorded |= {name: value for name, value in changes.items() if name in ENGINE}
+        engine = settle(**{name: recorded[name] for name in ENGINE})
+        measured = {name: facts["engine"][name] for name in ("tokens_per_second", "memory_bytes", "gemm_flops")}
         trainer = cls(
-            checkpoint.model, train, val, config, tokenizer=checkpoint.tokenizer if tokenizer is None else tokenizer
+            checkpoint.model,
+            train,
+            val,
+            config,
+            tokenizer=checkpoint.tokenizer if tokenizer is None else tokenizer,
+            engine=engine if changes.keys() & set(ENGINE) else replace(engine, **measured),
         )
         trainer.folder = run
         trainer._restore(state, changes)
@@ -313,15 +324,15 @@ class Trainer:
     def _evaluate(self) -> Evaluation | None:
         if self.val is None:
             return None
-        return evaluate(
-            self.model,
-            self.val,
-            batches=self.config.eval_batches,
-            batch_size=self.config.eval_batch_size or self.config.batch_size,
-            token_lengths=self._token_lengths,
-            device=self.engine.device,
-            autocast=self.engine.autocast,
-        )
+        with self.engine.products():
+            return evaluate(
+                self._learner.refresh(),
+                self.val,
+                batches=self.config.eval_batches,
+                batch_size=self.config.eval_batch_size or self.engine.micro_batch or self.config.batch_size,
+                token_lengths=self._token_lengths,
+                device=self.engine.device,
+            )
 
     def _sample(self) -> str | None:
         if self.tokenizer is None:
@@ -348,6 +359,12 @@ class Trainer:
         ends = [step * self.config.windows_per_step // len(self.train) for step in (self.step - 1, self.step)]
         return ends[0] != ends[1]
 
+    def _chosen_engine(self, model: GPT) -> Engine:
+        """What the run's length makes worth measuring is measured."""
+        planned, windows = self.total_steps, self.config.windows_per_step
+        n_tokens = math.inf if planned is None else planned * windows * self.train.block_size
+        return choose(self.config, model.config, n_tokens=n_tokens)
+
     def _limit_reached(self) -> str | None:
         return self._progress.limit_reached(self.config, self.total_steps)
 
@@ -357,9 +374,6 @@ class Trainer:
     def _restore(self, state: TrainingState, changes: Mapping[str, Any]) -> None:
         """Puts a saved state in place of the fresh one."""
         facts = state.facts
-        recorded = {**facts["engine"], "compile": "on" if facts["engine"]["compile"] else "off"}
-        engine = choose_engine(**{**recorded, **{name: value for name, value in changes.items() if name in ENGINE}})
-        self._learner = Learner(self.model, self.config, engine)
         self._learner.restore(state.tensors, facts["scaler"])
         self._progress = self._saved = Progress(**facts["progress"])
         if any(name in changes for name in LIMITS):

@@ -1,0 +1,433 @@
+"""Which engine is fastest here: one real micro-batch of each candidate, timed in a process of its own.
+
+The child process sets threads and memory as a training command does, so that its clock and its peak memory are those of
+the run to come; what runs out of memory or kills it costs nothing but the candidate. Candidates are tried one choice at
+a time: type and precision of products, attention, size of a chunk of logits, windows at once, threads, and at last the
+compiler, each with the best of the choices before it. What was measured is remembered for this machine, these versions
+and this shape in a file that may be deleted at any time.
+
+There is no table of processors: `best` looks at the measurements alone.
+"""
+
+import gc
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from tinygpt.attention import FORMS
+from tinygpt.engine import Engine, configure_process, settle
+from tinygpt.learner import Learner
+from tinygpt.measurement import processor
+from tinygpt.model import GPT, GPTConfig
+from tinygpt.staging import write_file
+from tinygpt.trainconfig import ENGINE, TrainConfig
+
+WORTH_SECONDS = 30
+"""A run is measured for when it would take at least this long at `_SLOW_FLOPS`."""
+_SLOW_FLOPS = 2e11
+_NUMERIC_WINDOWS = 4  # the first choices are the slowest; a part of a micro-batch tells them apart
+_MOST_ERROR = 2e-6  # relative, of a float32 product of 512 terms; float32 itself is at 4e-7, bfloat16 at 3e-3
+_MOST_LOSS_ERROR = 5e-3  # relative, of the first loss
+_UNTOUCHED_BYTES = 1 << 30
+_LONGEST_EXPLICIT = 1024  # tokens; the weights of all pairs grow with the square
+
+
+def choose(
+    config: TrainConfig, shape: GPTConfig, *, n_tokens: float, say: Callable[[str], None] | None = None
+) -> Engine:
+    """The engine for a run: what `config` fixes as it says, the rest as measured where the run is long enough for it.
+
+    Args:
+        config: The run's settings.
+        shape: The model's.
+        n_tokens: Tokens that the run will train on; infinity where nobody knows.
+        say: Called with a line for each candidate measured.
+
+    Raises:
+        ValueError: This machine cannot do what `config` asks, or the memory is too small for one window.
+    """
+    fixed = {name: getattr(config, name) for name in ENGINE}
+    engine = settle(**fixed)
+    is_long = n_tokens * shape.flops_per_token >= WORTH_SECONDS * _SLOW_FLOPS
+    if engine.device != "cpu" or not (is_long or config.ram):
+        return engine
+    key = _key(config, shape, fixed)
+    measured = _remembered(key)
+    if measured is None:
+        measured = list(_in_child(config, shape, {"fixed": fixed, "threads": engine.threads}, say)) if is_long else []
+    whole = [row for row in measured if not row["in_part"]]
+    engine = best(whole, n_tokens=n_tokens) if whole else engine
+    if engine.memory_bytes is not None and _fits(engine, config):
+        return engine
+    found = _with_room(config, shape, engine, say)
+    if is_long:
+        # Where fewer windows fit, that is what there is to choose from; the rest would be tried in vain again.
+        rest = [row for row in whole if _engine(row) != engine] if found.micro_batch == engine.micro_batch else []
+        faster = max(engine.tokens_per_second or 0.0, found.tokens_per_second or 0.0)
+        compile_seconds = next((row["compile_seconds"] for row in whole if _engine(row) == engine), 0.0)
+        row = {**asdict(found), "tokens_per_second": faster, "compile_seconds": compile_seconds, "in_part": False}
+        _remember(key, [row, *rest])
+    return found
+
+
+def _with_room(config: TrainConfig, shape: GPTConfig, engine: Engine, say: Callable[[str], None] | None) -> Engine:
+    """The engine with its peak memory, of a process that does nothing else, and with as few windows at once as fit."""
+    n, limit = engine.micro_batch or config.batch_size, _limit_bytes(config)
+    while True:
+        task = {"engine": asdict(engine), "limit": limit if config.ram else None}
+        rows = list(_in_child(config, shape, task, say))
+        if rows and _fits(_engine(rows[0]), config):
+            return _engine(rows[0])
+        takes = f"takes {rows[0]['memory_bytes'] / 1e9:.2f} GB" if rows else "does not fit"
+        if n == 1:
+            raise ValueError(
+                f"ram {(limit or 0) / 1e9:.2f} GB is too little: a step with one window at a time {takes}; "
+                "use a smaller block_size or model"
+            )
+        n = max(m for m in range(1, n) if config.windows_per_step % m == 0)
+        engine = replace(engine, micro_batch=n)
+
+
+def _engine(row: Mapping[str, Any]) -> Engine:
+    return Engine(**{name: value for name, value in row.items() if name in Engine.__dataclass_fields__})
+
+
+def _fits(engine: Engine, config: TrainConfig) -> bool:
+    limit = _limit_bytes(config)
+    return limit is None or (engine.memory_bytes or 0) <= limit
+
+
+def _limit_bytes(config: TrainConfig) -> int | None:
+    return config.ram_bytes or _free_bytes()
+
+
+def best(measured: Iterable[Mapping[str, Any]], *, n_tokens: float) -> Engine:
+    """The engine whose measurements promise the shortest run, its compilation counted.
+
+    Args:
+        measured: Rows as the probe makes them: the fields of an `Engine`, "tokens_per_second" and "compile_seconds".
+        n_tokens: Tokens of the run.
+
+    Example:
+        >>> rows = [{**asdict(Engine(dtype="float32")), "tokens_per_second": 500.0, "compile_seconds": 0.0}]
+        >>> rows += [{**asdict(Engine(dtype="bfloat16")), "tokens_per_second": 900.0, "compile_seconds": 0.0}]
+        >>> best(rows, n_tokens=1e6).dtype, best(rows[:1], n_tokens=1e6).dtype
+        ('bfloat16', 'float32')
+    """
+    n = min(n_tokens, 1e15)
+    return _engine(min(measured, key=lambda row: n / row["tokens_per_second"] + row["compile_seconds"]))
+
+
+def cache_file() -> Path:
+    """Where measurements are remembered: `tinygpt/engines.json` in the user's folder for caches."""
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / "tinygpt" / "engines.json"
+
+
+def _key(config: TrainConfig, shape: GPTConfig, fixed: Mapping[str, Any]) -> str:
+    facts = {
+        "machine": [
+            processor(),
+            os.cpu_count(),
+            sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
+        ],
+        "versions": [version("torch"), version("tinygpt"), platform.python_version()],
+        "shape": asdict(shape),
+        "batch": [config.batch_size, config.grad_accum, config.optimizer],
+        "fixed": [dict(fixed), config.ram],
+        "threads": torch.get_num_threads(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _remembered(key: str) -> list[dict[str, Any]] | None:
+    try:
+        rows = json.loads(cache_file().read_text(encoding="utf-8"))[key]
+        return [row for row in rows if row["tokens_per_second"] > 0 and row["compile_seconds"] >= 0]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _remember(key: str, rows: list[dict[str, Any]]) -> None:
+    try:
+        content = json.loads(cache_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = {}
+    try:
+        cache_file().parent.mkdir(parents=True, exist_ok=True)
+        write_file(cache_file(), json.dumps({**content, key: rows}, indent=1) + "\n")
+    except OSError:
+        pass  # a machine without a place for caches measures again
+
+
+def _in_child(
+    config: TrainConfig, shape: GPTConfig, task: Mapping[str, Any], say: Callable[[str], None] | None
+) -> Iterator[dict[str, Any]]:
+    """The rows that a child process measures, as far as it comes."""
+    task = {"config": asdict(config), "shape": asdict(shape), **task}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tinygpt.probe"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        child.stdin.write(json.dumps(task))
+        child.stdin.close()
+        for line in child.stdout:
+            row = json.loads(line)
+            if say is not None:
+                say(describe(row))
+            yield row
+        child.wait()
+    finally:
+        child.kill()
+        child.wait()
+
+
+def describe(row: Mapping[str, Any]) -> str:
+    """A measurement as a line."""
+    engine = _engine(row)
+    compiled = f" after {row['compile_seconds']:.0f} s of compiling" if engine.compile else ""
+    memory = f", {row['memory_bytes'] / 1e9:.2f} GB" if row["memory_bytes"] else ""
+    memory += " (2 layers, 4 windows)" if row["in_part"] else ""
+    return f"{row['tokens_per_second']:>9,.0f} tokens/s{memory}{compiled}: {engine}"
+
+
+def measure_all(
+    config: TrainConfig,
+    shape: GPTConfig,
+    fixed: Mapping[str, Any],
+    threads: int,
+    *,
+    measure: Callable[..., dict[str, Any] | None] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Measurements of the candidates, choice by choice, in this process.
+
+    Args:
+        config: The run's settings; those of the engine are in `fixed`.
+        shape: The model's.
+        fixed: What the user has fixed, by the names in `ENGINE`; "auto" and None are open.
+        threads: CPU threads to begin with.
+        measure: Takes the place of the clock, in tests: an `Engine`, and whether in part, to a row or None.
+    """
+    measure = measure or Clock(config, shape)
+    open_ends: dict[str, Any] = {**fixed, "threads": threads}
+    rows: list[dict[str, Any]] = []
+
+    def tried(**changes: Any) -> Iterator[dict[str, Any]]:
+        row = measure(settle(**{**open_ends, **changes}), in_part=False)
+        if row is not None:
+            rows.append(row)
+            yield row
+
+    def fastest() -> dict[str, Any]:
+        row = max(rows, key=lambda row: row["tokens_per_second"])
+        return {**{name: row[name] for name in ENGINE}, "compile": "on" if row["compile"] else "off"}
+
+    in_part: list[dict[str, Any]] = []
+
+    def tried_in_part(**changes: Any) -> Iterator[dict[str, Any]]:
+        row = measure(settle(**{**open_ends, **changes, "compile": "off"}), in_part=True)
+        if row is not None and abs(row["loss"] / (in_part or [row])[0]["loss"] - 1) <= _MOST_LOSS_ERROR:
+            in_part.append(row)
+            yield row
+
+    for dtype, matmul in _numerics(fixed):
+        yield from tried_in_part(dtype=dtype, matmul=matmul)
+    if not in_part:
+        return
+    row = max(in_part, key=lambda row: row["tokens_per_second"])
+    open_ends |= {"dtype": row["dtype"], "matmul": row["matmul"]}
+    if fixed["threads"] is None and threads > 1:
+        yield from tried_in_part(threads=threads // 2)
+        open_ends["threads"] = max(in_part, key=lambda row: row["tokens_per_second"])["threads"]
+    explicit = shape.block_size <= _LONGEST_EXPLICIT and not shape.dropout
+    forms = [fixed["attention"]] if fixed["attention"] != "auto" else FORMS if explicit else ["fused"]
+    for compiled in ("off", "on") if fixed["compile"] == "auto" else (fixed["compile"],):
+        for form in forms:
+            yield from tried(attention=form, compile=compiled)
+    for changes in _changes(config, shape, fixed) if rows else ():
+        yield from tried(**{**fastest(), **changes})
+
+
+def _numerics(fixed: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Types and precisions of products that are open and exact enough here; float32 as it is comes first."""
+    dtypes = ("float32", "bfloat16") if fixed["dtype"] == "auto" else (fixed["dtype"],)
+    for dtype in dtypes:
+        matmuls = ("highest", "medium") if fixed["matmul"] == "auto" and dtype == "float32" else (fixed["matmul"],)
+        for matmul in matmuls:
+            if matmul != "medium" or fixed["matmul"] == "medium" or _product_error("medium") <= _MOST_ERROR:
+                yield dtype, "highest" if matmul == "auto" else matmul
+
+
+def _product_error(matmul: str) -> float:
+    """The relative error of a float32 product under a precision."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(256, 512, generator=generator) for _ in range(2))  # each (256, 512)
+    exact = a.double() @ b.double().T  # (256, 256)
+    with Engine(matmul=matmul).products():
+        return float((a @ b.T - exact).norm() / exact.norm())
+
+
+def _changes(config: TrainConfig, shape: GPTConfig, fixed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What is tried with the fastest so far, one after the other."""
+    if fixed["loss_chunk"] is None:
+        yield {"loss_chunk": 2 * shape.d_model}
+    if fixed["micro_batch"] is None:
+        for n in (config.batch_size // 2, config.batch_size * 2):
+            if 0 < n <= config.windows_per_step and config.windows_per_step % n == 0:
+                yield {"micro_batch": n}
+
+
+class Clock:
+    """Measures candidates on random tokens.
+
+    Args:
+        config: The run's settings.
+        shape: The model's.
+        is_alone: Whether one candidate is all that this process will measure, so that the peak memory is its own.
+    """
+
+    def __init__(self, config: TrainConfig, shape: GPTConfig, *, is_alone: bool = False) -> None:
+        torch.manual_seed(0)
+        self._config = config
+        self._model = GPT(shape)
+        # The choice of type and precision has the slowest candidates; a part of model and batch tells them apart.
+        self._part = None if is_alone else GPT(replace(shape, n_layer=min(2, shape.n_layer)))
+        self._is_alone = is_alone
+
+    def __call__(self, engine: Engine, *, in_part: bool) -> dict[str, Any] | None:
+        """One candidate: an optimiser step to warm up and for the memory, then micro-batches under the clock."""
+        windows = engine.micro_batch or self._config.batch_size
+        windows = min(windows, _NUMERIC_WINDOWS) if in_part else windows
+        model = self._part if in_part and self._part is not None else self._model
+        generator = torch.Generator().manual_seed(1)
+        ids = torch.randint(model.config.vocab_size, (windows, model.config.block_size + 1), generator=generator)
+        x, y = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()  # each (B, T)
+        torch.set_num_threads(engine.threads)
+        config = replace(self._config, batch_size=windows, grad_accum=1, learning_rate=1e-12)
+        try:
+            learner = Learner(model, config, replace(engine, micro_batch=windows))
+            started = time.perf_counter()
+            loss, _ = learner.learn(x, y, 1e-12)
+            first = time.perf_counter() - started
+            if learner.engine.compile != engine.compile or not math.isfinite(loss):
+                return None
+            seconds: list[float] = []
+            while len(seconds) < 2 or (sum(seconds) < 0.5 and len(seconds) < 20):
+                started = time.perf_counter()
+                learner.accumulate(x, y)
+                seconds.append(time.perf_counter() - started)
+        except (RuntimeError, MemoryError):
+            return None
+        memory = _peak_bytes()
+        del learner
+        torch.compiler.reset()
+        gc.collect()
+        return {
+            **asdict(engine),
+            "tokens_per_second": x.numel() / min(seconds),
+            "memory_bytes": memory if self._is_alone else None,
+            "compile_seconds": max(0.0, first - min(seconds)) if engine.compile else 0.0,
+            "loss": loss,
+            "in_part": in_part,
+        }
+
+
+def _peak_bytes() -> int | None:
+    """Most memory that this process has held; None where nobody knows."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return Engine().peak_memory_bytes()
+    # getrusage counts what the parent held when it forked
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), None)
+
+
+def _free_bytes() -> int | None:
+    """Memory that a new process may take, of the machine and of the group that this process is in."""
+    found = []
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # another system, or no limit, which is spelt "max"
+        pass
+    return min(found, default=None)
+
+
+def gemm_flops(shape: GPTConfig, engine: Engine, *, n_rows: int) -> float:
+    """Operations per second of a model's matrix products alone: the peak that a training step is held against.
+
+    Args:
+        shape: The model's.
+        engine: Type and precision of the products.
+        n_rows: Tokens of a micro-batch.
+    """
+    dtype, c = getattr(torch, engine.dtype), shape.d_model
+    up = shape.d_inner * (1 if shape.mlp == "gelu" else 2)
+    layers = [(c, (shape.n_head + 2 * shape.n_kv) * shape.d_head), (c, c), (c, up), (shape.d_inner, c)]
+    n_operations, seconds = 0.0, 0.0
+    with engine.products():
+        for n_in, n_out, n_times in [*((*layer, shape.n_layer) for layer in layers), (c, shape.vocab_size, 1)]:
+            x, w = torch.randn(n_rows, n_in, dtype=dtype), torch.randn(n_out, n_in, dtype=dtype)
+            dy = torch.randn(n_rows, n_out, dtype=dtype)  # (N, n_out)
+            products: list[Callable[[], torch.Tensor]] = [
+                partial(F.linear, x, w),
+                partial(torch.mm, dy, w),
+                partial(torch.mm, dy.T, x),
+            ]
+            for product in products:
+                seconds += n_times * min(_seconds(product) for _ in range(4))
+                n_operations += n_times * 2.0 * n_rows * n_in * n_out
+    return n_operations / seconds
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Reads a task from standard input and writes one measurement a line."""
+    task = json.load(sys.stdin)
+    config, shape = TrainConfig(**task["config"]), GPTConfig(**task["shape"])
+    if "engine" not in task:
+        configure_process(Engine(threads=task["threads"]))
+        for row in measure_all(config, shape, task["fixed"], task["threads"]):
+            print(json.dumps(row), flush=True)
+        return
+    if task["limit"] is not None:
+        import resource
+
+        # What is mapped and never touched counts here, too, such as the stacks of threads.
+        resource.setrlimit(resource.RLIMIT_DATA, (task["limit"] + _UNTOUCHED_BYTES,) * 2)
+    engine = Engine(**task["engine"])
+    configure_process(engine)
+    alone = Clock(config, shape, is_alone=True)(engine, in_part=False)
+    if alone is not None:
+        n_rows = shape.block_size * (engine.micro_batch or config.batch_size)
+        print(json.dumps({**alone, "gemm_flops": gemm_flops(shape, engine, n_rows=n_rows)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

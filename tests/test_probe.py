@@ -1,0 +1,137 @@
+"""Probe: what is chosen follows from what was measured; real measurements are remembered and can be deleted."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tinygpt import probe
+from tinygpt.engine import Engine
+from tinygpt.modelconfig import GPTConfig
+from tinygpt.trainconfig import ENGINE, TrainConfig
+
+SHAPE = GPTConfig(vocab_size=64, block_size=16, n_layer=2, n_head=2, d_model=32)
+CONFIG = TrainConfig(batch_size=4, grad_accum=3)
+OPEN = {name: getattr(CONFIG, name) for name in ENGINE} | {"device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def measured(speeds: dict[tuple[str, Any], float], fixed: dict[str, Any] = OPEN) -> list[dict[str, Any]]:
+    """The rows of a machine on which each of these choices multiplies the speed."""
+
+    def measure(engine: Engine, *, in_part: bool) -> dict[str, Any]:
+        speed = 1000.0
+        for (name, value), factor in speeds.items():
+            speed *= factor if getattr(engine, name) == value else 1.0
+        row = {
+            "tokens_per_second": speed,
+            "compile_seconds": 0.0,
+            "memory_bytes": None,
+            "loss": 4.0,
+            "in_part": in_part,
+        }
+        return {**asdict(engine), **row}
+
+    return list(probe.measure_all(CONFIG, SHAPE, fixed, 2, measure=measure))
+
+
+CHOICES = {
+    ("dtype", "bfloat16"): 2.0,
+    ("compile", True): 1.2,
+    ("attention", "explicit"): 1.3,
+    ("loss_chunk", 64): 1.1,
+    ("micro_batch", 2): 1.15,
+    ("threads", 1): 1.5,
+}
+
+
+def chosen(rows: list[dict[str, Any]]) -> Engine:
+    return probe.best([row for row in rows if not row["in_part"]], n_tokens=1e9)
+
+
+def test_the_fastest_of_every_choice_is_found_whatever_the_others_are() -> None:
+    engine = chosen(measured(CHOICES))
+    assert {(name, getattr(engine, name)) for name, _ in CHOICES} == set(CHOICES)
+
+
+@pytest.mark.parametrize("choice", sorted(CHOICES, key=str), ids=str)
+def test_a_choice_that_is_not_faster_is_not_made(choice: tuple[str, Any]) -> None:
+    engine = chosen(measured({**CHOICES, choice: 0.9}))
+    assert getattr(engine, choice[0]) != choice[1]
+    assert {(name, getattr(engine, name)) for name, _ in CHOICES} >= set(CHOICES) - {choice}
+
+
+def test_what_is_fixed_is_kept_and_never_measured_otherwise() -> None:
+    fixed = {**OPEN, "dtype": "float32", "matmul": "highest", "compile": "off", "attention": "fused"}
+    rows = measured(CHOICES, fixed)
+    assert {(row["dtype"], row["compile"], row["attention"]) for row in rows} == {("float32", False, "fused")}
+
+
+def test_taking_the_winner_away_changes_the_choice() -> None:
+    rows = [row for row in measured(CHOICES) if not row["in_part"]]
+    winner = probe.best(rows, n_tokens=1e9)
+    second = probe.best([row for row in rows if probe._engine(row) != winner], n_tokens=1e9)
+    assert second != winner
+    assert second.tokens_per_second == sorted(row["tokens_per_second"] for row in rows)[-2]
+
+
+def test_a_short_run_does_not_wait_for_the_compiler() -> None:
+    eager = {**asdict(Engine()), "tokens_per_second": 1000.0, "compile_seconds": 0.0}
+    compiled = {**asdict(Engine(compile=True)), "tokens_per_second": 1250.0, "compile_seconds": 10.0}
+    assert [probe.best([eager, compiled], n_tokens=n).compile for n in (40_000, 60_000)] == [False, True]
+
+
+def test_a_type_whose_loss_strays_is_left_out() -> None:
+    def measure(engine: Engine, *, in_part: bool) -> dict[str, Any]:
+        loss = 4.03 if engine.dtype == "bfloat16" else 4.0
+        speed = 9.0 if engine.dtype == "bfloat16" else 1.0
+        row = {
+            "tokens_per_second": speed,
+            "compile_seconds": 0.0,
+            "memory_bytes": None,
+            "loss": loss,
+            "in_part": in_part,
+        }
+        return {**asdict(engine), **row}
+
+    rows = list(probe.measure_all(CONFIG, SHAPE, OPEN, 1, measure=measure))
+    assert {row["dtype"] for row in rows} == {"float32"}
+
+
+def test_a_run_too_short_to_gain_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_in_child", None)
+    assert probe.choose(CONFIG, SHAPE, n_tokens=1000).tokens_per_second is None
+
+
+@pytest.mark.slow
+def test_real_measurements_are_remembered_until_they_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    config = TrainConfig(batch_size=4, device="cpu", compile="off")
+    engine = probe.choose(config, SHAPE, n_tokens=1e12, say=told.append)
+    assert len(told) >= 6
+    assert engine.tokens_per_second
+    assert engine.memory_bytes
+    assert engine.gemm_flops
+    assert probe.choose(config, SHAPE, n_tokens=1e12, say=told.append) == engine
+    n = len(told)
+    probe.cache_file().unlink()
+    probe.choose(config, SHAPE, n_tokens=1e12, say=told.append)
+    assert len(told) > n
+
+
+@pytest.mark.slow
+def test_memory_that_is_too_little_for_the_batch_takes_fewer_windows_and_too_little_for_one_is_refused() -> None:
+    shape = GPTConfig(vocab_size=256, block_size=256, n_layer=2, n_head=2, d_model=64)
+    config: dict[str, Any] = {"batch_size": 64, "device": "cpu", "compile": "off", "attention": "explicit"}
+    free = probe.choose(TrainConfig(**config, ram="20G"), shape, n_tokens=1)
+    assert free.memory_bytes is not None
+    tight = TrainConfig(**config, ram=f"{free.memory_bytes * 0.9 / 1e6:.0f}M")
+    engine = probe.choose(tight, shape, n_tokens=1)
+    assert (engine.micro_batch or 64) < 64
+    assert (engine.memory_bytes or 0) <= free.memory_bytes * 0.9
+    with pytest.raises(ValueError, match=r"ram 0\.10 GB is too little: a step with one window at a time"):
+        probe.choose(TrainConfig(**config, ram="100M"), shape, n_tokens=1)
