@@ -36,7 +36,14 @@ def batch(n: int = 8) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize(
     "engine",
-    [{"attention": "explicit"}, {"micro_batch": 1}, {"micro_batch": 8}, {"loss_chunk": 5}, {"matmul": "medium"}],
+    [
+        {"attention": "explicit"},
+        {"recompute": True},
+        {"micro_batch": 1},
+        {"micro_batch": 8},
+        {"loss_chunk": 5},
+        {"matmul": "medium"},
+    ],
     ids=str,
 )
 def test_every_way_of_running_a_step_takes_the_same_step(engine: dict[str, Any]) -> None:
@@ -114,3 +121,10 @@ def test_out_of_memory_with_one_window_ends_the_run(monkeypatch: pytest.MonkeyPa
     run_out_above(monkeypatch, 0)
     with pytest.raises(RuntimeError, match="out of memory with one window of 16 tokens at a time"):
         learner(micro_batch=1).learn(*batch(), 0.01)
+
+
+def test_activations_made_again_are_those_of_the_same_dropout() -> None:
+    shape = {"dropout": 0.5}
+    assert learner(shape=shape, recompute=True).learn(*batch(), 0.01) == pytest.approx(
+        learner(shape=shape).learn(*batch(), 0.01), rel=1e-5
+    )

@@ -48,6 +48,8 @@ class Engine:
     """Windows in one forward pass; None takes the whole batch_size. The batch of a step does not change by it."""
     loss_chunk: int | None = None
     """Rows whose logits exist at once; None takes as many as have logits of the size of the head's weight."""
+    recompute: bool = False
+    """Whether a block's activations are made again in the backward pass instead of kept ("gradient checkpointing")."""
     tokens_per_second: float | None = None
     """Measured when the engine was chosen; None where nothing was."""
     memory_bytes: int | None = None
@@ -61,6 +63,7 @@ class Engine:
         said += [f"{self.matmul} matmul precision"] if self.dtype == "float32" and self.matmul != "highest" else []
         said += [f"{self.micro_batch} windows at once"] if self.micro_batch else []
         said += [f"{self.loss_chunk} rows of logits at once"] if self.loss_chunk else []
+        said += ["activations made again"] if self.recompute else []
         return ", ".join([*said, f"{self.threads} CPU thread{'s' * (self.threads > 1)}"])
 
     def scaler(self) -> torch.amp.GradScaler:
@@ -86,7 +89,7 @@ class Engine:
         is_shared = all(parameter.dtype == dtype for parameter in model.parameters())
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())} if is_shared else {}
         work = copy.deepcopy(model, shared).to(dtype)
-        work.loss_chunk = self.loss_chunk
+        work.loss_chunk, work.recompute = self.loss_chunk, self.recompute
         for block in work.blocks:
             assert isinstance(block, Block)
             block.attention.form = self.attention
@@ -122,6 +125,7 @@ def settle(
     matmul: str = "auto",
     micro_batch: int | None = None,
     loss_chunk: int | None = None,
+    recompute: bool = False,
 ) -> Engine:
     """The engine for this machine without measuring: each "auto" is what runs everywhere; the process is left as it is.
 
@@ -135,6 +139,7 @@ def settle(
         matmul: auto is highest.
         micro_batch: Windows in one forward pass.
         loss_chunk: Rows whose logits exist at once.
+        recompute: Whether blocks make their activations again in the backward pass.
 
     Raises:
         ValueError: A name is unknown, or this machine cannot do what it asks.
@@ -169,6 +174,7 @@ def settle(
         matmul="highest" if matmul == "auto" else matmul,
         micro_batch=micro_batch,
         loss_chunk=loss_chunk,
+        recompute=recompute,
     )
 
 

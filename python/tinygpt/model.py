@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tinygpt._core import FormatError
 from tinygpt.attention import FORMS
@@ -147,6 +148,7 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.loss_chunk: int | None = None  # how many rows of logits exist at once, as `cross_entropy` takes it
+        self.recompute = False  # make a block's activations again in the backward pass instead of keeping them
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.position = POSITIONS[config.position](config)
         self.dropout = nn.Dropout(config.dropout)
@@ -295,7 +297,10 @@ class GPT(nn.Module):
         h = self.dropout(self.position.embed(self.token_embedding(x), positions))  # (B, T, C)
         rotation = self.position.rotation(positions, h.dtype)
         for block in self.blocks:
-            h = block(h, rotation, visible, cache)  # (B, T, C)
+            if self.recompute and torch.is_grad_enabled() and cache is None:
+                h = checkpoint(block, h, rotation, visible, cache, use_reentrant=False)  # (B, T, C)
+            else:
+                h = block(h, rotation, visible, cache)  # (B, T, C)
         if cache is not None:
             cache.n_tokens += x.shape[1]
         return self.norm(h)  # type: ignore[no-any-return]

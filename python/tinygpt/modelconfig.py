@@ -97,7 +97,7 @@ class GPTConfig:
         """Floating-point operations that training takes for one token, forward and backward, head and attention too.
 
         Three products (the result, and the gradients of both factors) of two operations for each weight that
-        multiplies, and the two products of attention, which take their causal half only. Lookups and norms are left out.
+        multiplies, and the two products of attention, of which the causal half counts. Lookups and norms are left out.
 
         Source: Hoffmann et al. 2022, appendix F (arXiv:2203.15556).
         """

@@ -76,6 +76,8 @@ class TrainConfig:
     """Windows in one forward pass; none takes batch_size, or fewer where that is faster or memory is short."""
     loss_chunk: int | None = None
     """Rows whose logits exist at once; none chooses."""
+    recompute: bool = False
+    """Make activations again in the backward pass instead of keeping them: a third more work, far less memory."""
     ram: str | None = None
     """Most memory that training may take, as 8G or 900M; fewer windows at once make it fit. None takes what is free."""
 
@@ -130,7 +132,7 @@ class TrainConfig:
 # What may change when a run is continued: it decides how far the run goes, what it shows and keeps, and how large its
 # steps are. All else decides what the steps already taken meant.
 LIMITS = ("max_steps", "epochs", "max_tokens", "max_seconds")
-ENGINE = ("device", "dtype", "compile", "threads", "attention", "matmul", "micro_batch", "loss_chunk")
+ENGINE = ("device", "dtype", "compile", "threads", "attention", "matmul", "micro_batch", "loss_chunk", "recompute")
 _COURSE = ("learning_rate", "min_lr_fraction", "warmup_steps", "schedule", "weight_decay", "grad_clip", "patience")
 _HABITS = ("log_every", "eval_every", "save_every", "keep", "sample_every", "sample_prompt")
 CHANGEABLE = frozenset((*LIMITS, *ENGINE, "ram", *_COURSE, *_HABITS))
