@@ -132,7 +132,11 @@ def main(choice: Choice) -> None:
     for row in rows:
         print("  ".join(filter(None, cells(row))), flush=True)
     tokens = choice.shape(choice.mlp).tokens
-    notes = [f"{name}: {tokens / run.seconds:,.0f} tokens/s, {run.rss_mb:.0f} MB" for name, run in found.items()]
+    trained = {name: run for name, run in found.items() if name not in (*FIRST_STEP.values(), PRODUCTS)}
+    notes = [f"{name}: {tokens / run.seconds:,.0f} tokens/s, {run.rss_mb:.0f} MB" for name, run in trained.items()]
+    if PRODUCTS in found:
+        speed = float(str(found[PRODUCTS].answer)) / found[PRODUCTS].seconds
+        notes.append(f"{PRODUCTS}: {speed / 1e9:,.0f} GFLOP/s")
     missing = sorted(set(choice.rows) - {row.id for row in rows})
     notes += [f"no row of {', '.join(missing)}: nanoGPT is not here (--nanogpt FOLDER)"] if missing else []
     notes += ["S4 lacks a line: the engine foretold no memory"] if announced is None and "S4" in choice.rows else []
