@@ -1,35 +1,68 @@
-"""`python -m benches [tokenizer|training] [--rounds N] [--rows T1,E1] [--corpus NAME=FILE ...]`."""
+"""`python -m benches [tokenizer|training]` and `python -m benches recipe`; `--help` says with which options."""
 
 import argparse
+import sys
 from pathlib import Path
 
-from benches import tokenizer, training
+from benches import recipe, tokenizer, training
+from benches.shape import TINY
 
-SUITES = ["tokenizer", "training"]
+SUITES = {"tokenizer": tokenizer.ROWS, "training": training.ROWS}
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["recipe"]:
+        recipe.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(
-        prog="python -m benches", description="Speed and memory, against peers in the same run."
+        prog="python -m benches",
+        description="Speed and memory, against peers in the same run; `recipe`, of hours, has options of its own.",
     )
     parser.add_argument("suites", nargs="*", help="tokenizer or training; none runs both")
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs (default: 3)")
-    parser.add_argument("--rows", help=f"rows of the tokenizer suite, of {','.join(tokenizer.ROWS)} (default: all)")
+    known = [*tokenizer.ROWS, *training.ROWS]
+    parser.add_argument("--rows", help=f"rows of the suites, of {','.join(known)} (default: all)")
     parser.add_argument(
         "--corpus", action="append", default=[], metavar="NAME=FILE", help="text to take in place of the samples"
     )
-    parser.add_argument("--peers", metavar="PYTHON", help="Python that has the peers (default: makes .venv-bench)")
+    parser.add_argument(
+        "--peers",
+        metavar="PYTHON",
+        help="Python that has the peers (default: of the tokenizer, makes .venv-bench; of training, this one)",
+    )
+    parser.add_argument(
+        "--nanogpt", type=Path, metavar="FOLDER", help="that with nanoGPT's model.py (default: none, and no such rows)"
+    )
+    parser.add_argument(
+        "--mlp", choices=training.PEERS, default="gelu", help="feed-forward in training (default: gelu)"
+    )
+    parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    rows = arguments.rows.split(",") if arguments.rows else [*tokenizer.ROWS]
-    suites = arguments.suites or SUITES
-    for name, known in [(name, SUITES) for name in suites] + [(row, [*tokenizer.ROWS]) for row in rows]:
-        if name not in known:
-            parser.error(f"unknown {name}; there are {', '.join(known)}")
-    if "tokenizer" in suites:
+    asked = arguments.rows.split(",") if arguments.rows else known
+    suites = arguments.suites or [*SUITES]
+    for name, names in [(name, [*SUITES]) for name in suites] + [(row, known) for row in asked]:
+        if name not in names:
+            parser.error(f"unknown {name}; there are {', '.join(names)}")
+    if arguments.nanogpt is not None and not (arguments.nanogpt / "model.py").is_file():
+        parser.error(f"--nanogpt {arguments.nanogpt}: there is no model.py in it")
+    rows = {suite: tuple(row for row in asked if row in SUITES[suite]) for suite in suites}
+    if rows.get("tokenizer"):
         corpora = {name: Path(path) for name, _, path in (given.partition("=") for given in arguments.corpus)}
-        tokenizer.main(tokenizer.Choice(rounds=arguments.rounds, rows=rows, corpora=corpora, peers=arguments.peers))
-    if "training" in suites:
-        training.main(arguments.rounds)
+        choice = tokenizer.Choice(
+            rounds=arguments.rounds, rows=[*rows["tokenizer"]], corpora=corpora, peers=arguments.peers
+        )
+        tokenizer.main(choice)
+    if rows.get("training"):
+        training.main(
+            training.Choice(
+                rounds=arguments.rounds,
+                rows=rows["training"],
+                peers=arguments.peers or sys.executable,
+                nanogpt=arguments.nanogpt,
+                mlp=arguments.mlp,
+                shapes=TINY if arguments.tiny else None,
+            )
+        )
 
 
 if __name__ == "__main__":

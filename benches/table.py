@@ -31,7 +31,9 @@ class Row:
     """What was worked through, in `unit`s."""
     unit: str = "MB"
     target: float | None = None
-    kind: Literal["times as fast", "times the memory", "times as long", "seconds", "MB", "share"] = "times as fast"
+    kind: Literal["times as fast", "share at least", "times the memory", "times as long", "seconds", "MB", "share"] = (
+        "times as fast"
+    )
     """What the target is: a ratio to be reached, or one, seconds or MB not to be exceeded."""
     value: float | None = None
     """What is held against the target, where ours and the peer's do not say it."""
@@ -55,13 +57,18 @@ class Row:
     def is_reached(self) -> bool | None:
         if self.target is None or self.found is None:
             return None
-        return self.found >= self.target if self.kind == "times as fast" else self.found <= self.target
+        return self.found >= self.target if self.is_to_be_reached else self.found <= self.target
+
+    @property
+    def is_to_be_reached(self) -> bool:
+        """Whether more is better."""
+        return self.kind in ("times as fast", "share at least")
 
 
 def cells(row: Row) -> list[str]:
     """A row as the words of a line."""
-    sign = "" if row.kind == "times as fast" else "<= "
-    unit = {"seconds": " s", "MB": " MB", "share": ""}.get(row.kind, "x")
+    sign = "" if row.is_to_be_reached else "<= "
+    unit = {"seconds": " s", "MB": " MB", "share": "", "share at least": ""}.get(row.kind, "x")
     rate = f"{row.amount / row.ours.seconds:,.0f} {row.unit}/s" if row.amount and row.ours.seconds else ""
     peer = ["", "", ""] if row.peer is None else [row.peer.name, f"{row.peer.seconds:.3f}", f"{row.peer.rss_mb:.0f}"]
     return [

@@ -6,11 +6,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import hard_texts
+from tinygpt.model import GPT, GPTConfig
 from tinygpt.tokenizer import Tokenizer
 
-from benches import answers, race
+from benches import answers, race, recipe
 from benches.race import Run, Side
+from benches.recipe import Outcome
+from benches.shape import TINY
 from benches.table import Row, cells, table
+from benches.training import Bout, Choice, s2
 
 TOKENIZER = Tokenizer.from_merges([(b"\n", b"\n"), (b"\n", b" "), (b" ", b"a"), (b"a", b"\n")])
 
@@ -59,6 +63,7 @@ ROWS = [
     (Row(id="F3", task="", ours=run(9, 126), target=125, kind="MB"), 126, False),
     (Row(id="F4", task="", ours=run(1, 1), peer=run(9, 1), target=1.7, value=1.8), 1.8, True),
     (Row(id="F4", task="", ours=run(1, 1)), None, None),
+    (Row(id="S6", task="", ours=run(1, 1), target=0.7, kind="share at least", value=0.69), 0.69, False),
 ]
 
 
@@ -93,3 +98,40 @@ def test_a_slow_side_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_side_that_fails_is_named_with_its_error() -> None:
     with pytest.raises(RuntimeError, match="task, ours: ZeroDivisionError: division by zero"):
         race.race("task", [side("ours", "1 / 0")], rounds=1)
+
+
+@pytest.mark.parametrize("mlp", TINY)
+def test_a_shape_counts_the_parameters_of_the_model(mlp: str) -> None:
+    shape, other = TINY[mlp], {"swiglu": {}, "gelu": {"position": "learned", "norm": "layernorm"}}
+    names = ("vocab_size", "block_size", "n_layer", "n_head", "d_model", "d_ff", "mlp")
+    for has_biases in (False, True):
+        fields = {**{name: getattr(shape, name) for name in names}, **other[mlp], "bias": has_biases}
+        if mlp == "swiglu" and has_biases:  # RMSNorm has none
+            continue
+        assert shape.n_parameters(has_biases=has_biases) == GPT(GPTConfig(**fields)).n_parameters
+
+
+def test_the_best_peer_is_the_fastest_of_its_kind() -> None:
+    names = {"tinygpt": 1.0, "GPT-2 bfloat16 compiled": 3.0, "nanoGPT bfloat16 compiled": 2.0, "nanoGPT float32": 0.1}
+    runs = {name: run(seconds, 1, name) for name, seconds in names.items()}
+    (row,) = s2(Bout(choice=Choice(), runs=runs, announced_mb=None, has_amx=False))
+    assert (row.peer, row.found, row.target) == (runs["nanoGPT bfloat16 compiled"], 2.0, 1.4)
+
+
+CURVE = [(0.0, 5.0, 2.0), (10.0, 3.0, 1.5), (20.0, 3.2, 1.6), (30.0, 2.0, 1.0)]
+
+
+def test_a_curve_is_read_on_straight_lines() -> None:
+    assert [recipe.seconds_to(CURVE, nats) for nats in (6, 4, 3, 2.6, 1)] == [0, 5, 10, 25, None]
+    assert [recipe.at(CURVE, seconds, 1) for seconds in (0, 5, 25, 99)] == [5, 4, 2.6, 2]
+
+
+def test_ours_is_held_against_the_best_of_theirs() -> None:
+    def outcome(side: str, label: str, curve: recipe.Curve) -> Outcome:
+        part = {"part": "english", "side": side, "label": label, "how": ""}
+        return Outcome(**part, seed=1, steps=9, tokens=900, parameters=10**6, curve=curve)
+
+    ends = {"theirs": [(0.0, 5.0, 2.0), (30.0, 2.5, 1.2)], "worse": [(0.0, 5.0, 2.0), (30.0, 4.0, 1.8)]}
+    said = recipe.table([*(outcome("theirs", name, end) for name, end in ends.items()), outcome("ours", "new", CURVE)])
+    assert "better by 0.500 nats, 0.200 bits per byte after equal seconds" in said
+    assert "their final loss after 0.86 of their seconds" in said  # 25.8 s of 30
