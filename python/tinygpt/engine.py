@@ -35,6 +35,12 @@ class Engine:
     """Whether the loss goes through torch.compile."""
     threads: int = 1
     """CPU threads of one operation. Another count gives other bits."""
+    tokens_per_second: float | None = None
+    """Speed of whole steps that was measured when the engine was chosen."""
+    memory_bytes: int | None = None
+    """Peak of memory expected of a run, measured likewise."""
+    gemm_flops: float | None = None
+    """Floating-point operations a second of this machine's matrix products, measured likewise: the peak."""
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which forward passes run: `torch.autocast`, or nothing for float32."""
@@ -61,6 +67,16 @@ class Engine:
             return None
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if platform.system() == "Darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+
+    def held_memory_bytes(self) -> int | None:
+        """Memory held now: of the device on CUDA, else of the process (RSS); None where the system does not say."""
+        if self.device == "cuda":
+            return int(torch.cuda.memory_allocated())
+        try:
+            with open("/proc/self/statm", encoding="ascii") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except OSError:  # not Linux
+            return None
 
 
 def choose_engine(
@@ -159,8 +175,8 @@ class RandomStream:
         self._write(self._states)
         try:
             yield
+            self._states = self._read()  # not after an error: a step that was broken off is taken again
         finally:
-            self._states = self._read()
             self._write(others)
 
     def state(self) -> dict[str, Tensor]:

@@ -38,13 +38,14 @@ class Learner:
             betas=(config.beta1, config.beta2),
         )
 
-    def learn(self, x: Tensor, y: Tensor, learning_rate: float) -> tuple[float, float]:
-        """One optimiser step; the weights stay as they are when its loss or gradient is not finite.
+    def learn(self, x: Tensor, y: Tensor, learning_rate: float, *, norm_limit: float = math.inf) -> tuple[float, float]:
+        """One optimiser step; the weights stay as they are when its loss or gradient is not finite, or a spike.
 
         Args:
             x: Ids of the whole batch, int64 (B, T).
             y: Targets, int64 (B, T); -100 is none.
             learning_rate: Rate of this step.
+            norm_limit: Longest gradient that moves the weights.
 
         Returns:
             Loss, nats per target token, and norm of the gradient before clipping.
@@ -66,7 +67,7 @@ class Learner:
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.grad_clip or math.inf)
         numbers = total.item(), norm.item()
-        if all(map(math.isfinite, numbers)):
+        if all(map(math.isfinite, numbers)) and numbers[1] <= norm_limit:
             for group in self._optimizer.param_groups:
                 group["lr"] = learning_rate
             self._scaler.step(self._optimizer)
