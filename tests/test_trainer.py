@@ -260,7 +260,21 @@ def test_stop_ends_the_run_with_its_reason_and_a_checkpoint(tmp_path: Path) -> N
     for report in trainer.steps():
         if report.step == 5:
             trainer.stop("enough")
-    assert (trainer.fit().reason, Checkpoint.load(tmp_path).step) == ("enough", 5)
+    assert (trainer.step, Checkpoint.load(tmp_path).step) == (5, 5)
+    trainer.stop("before it began")
+    assert (trainer.fit().reason, trainer.step) == ("before it began", 5)
+
+
+def test_a_stopped_trainer_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    Trainer(model(), stream(), config=CONFIG, folder=whole).fit()
+    trainer = Trainer(model(), stream(), config=CONFIG, folder=stopped)
+    for stop in (2, 5):
+        for report in trainer.steps():
+            if report.step == stop:
+                trainer.stop()
+        assert trainer.step == stop
+    assert (trainer.fit().reason, differences(whole, stopped)) == ("steps", [])
 
 
 def test_plain_lines_tell_of_the_run_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -356,7 +370,8 @@ def test_metrics_hold_evaluation_and_resources_apart(tmp_path: Path) -> None:
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 4, 5, 8, 10, 12]
     assert [line["step"] for line in lines if "evaluation" in line] == [4, 8, 12]
-    assert set(lines[0]["resources"]) == {"seconds", "tokens_per_second", "peak_memory_bytes"}
+    keys = {"seconds", "tokens_per_second", "gemm_fraction", "memory_bytes", "peak_memory_bytes"}
+    assert set(lines[0]["resources"]) == keys
 
 
 def test_data_that_do_not_fit_the_model_are_refused() -> None:

@@ -114,6 +114,16 @@ class Engine:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if platform.system() == "Darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
+    def held_memory_bytes(self) -> int | None:
+        """Memory held now: of the device on CUDA, else of the process (RSS); None where the system does not say."""
+        if self.device == "cuda":
+            return int(torch.cuda.memory_allocated())
+        try:
+            with open("/proc/self/statm", encoding="ascii") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except OSError:  # not Linux
+            return None
+
 
 def settle(
     *,

@@ -49,13 +49,14 @@ class Learner:
         self._has_compiled = False
         self._work = self._working_copy()
 
-    def learn(self, x: Tensor, y: Tensor, learning_rate: float) -> tuple[float, float]:
-        """One optimiser step; the weights stay as they are when its loss or gradient is not finite.
+    def learn(self, x: Tensor, y: Tensor, learning_rate: float, *, norm_limit: float = math.inf) -> tuple[float, float]:
+        """One optimiser step; the weights stay as they are when its loss or gradient is not finite, or a spike.
 
         Args:
             x: Ids of the whole batch, int64 (B, T).
             y: Targets, int64 (B, T); -100 is none.
             learning_rate: Rate of this step.
+            norm_limit: Longest gradient that moves the weights.
 
         Returns:
             Loss, nats per target token, and norm of the gradient before clipping.
@@ -67,7 +68,7 @@ class Learner:
             self._scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.grad_clip or math.inf)
         numbers = loss, norm.item()
-        if all(map(math.isfinite, numbers)):
+        if all(map(math.isfinite, numbers)) and numbers[1] <= norm_limit:
             for optimizer in self._optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * group.get("rate", 1.0)
@@ -101,7 +102,6 @@ class Learner:
             Loss, nats per target token.
         """
         while True:
-            before = self._random.state()
             try:
                 loss = self._accumulate(x, y)
             except torch.OutOfMemoryError as error:
@@ -111,19 +111,18 @@ class Learner:
                         f"out of memory with one window of {x.shape[1]} tokens at a time: {_first_line(error)}; "
                         "a smaller block_size or model takes less"
                     ) from None
-                self._adapt(before, f"out of memory with {n} windows at a time, going on with {n // 2}", n // 2)
+                self._adapt(f"out of memory with {n} windows at a time, going on with {n // 2}", n // 2)
             except Exception as error:  # whatever the compiler stumbles over; the model's own errors come again
                 if not self.engine.compile or self._has_compiled:
                     raise
-                self._adapt(before, f"torch.compile failed ({_first_line(error)}); training goes on without it", None)
+                self._adapt(f"torch.compile failed ({_first_line(error)}); training goes on without it", None)
             else:
                 self._has_compiled = True
                 return loss
 
-    def _adapt(self, random: Mapping[str, Tensor], message: str, micro_batch: int | None) -> None:
+    def _adapt(self, message: str, micro_batch: int | None) -> None:
         warnings.warn(message, RuntimeWarning, stacklevel=5)
         self._drop_gradients()
-        self._random.restore(random)
         if micro_batch is None:
             self.engine = replace(self.engine, compile=False)
         else:

@@ -113,7 +113,7 @@ def differences(
         pairs.append(("tokenizer", recorded["tokenizer"], tokenizer.fingerprint))
     if model_config is not None:
         pairs += [(key, recorded["model"].get(key), value) for key, value in asdict(model_config).items()]
-    pairs += [(key, recorded["config"][key], value) for key, value in changes.items()]
+    pairs += [(key, recorded["config"].get(key), value) for key, value in changes.items()]
     return [f"{name}: {_short(old)} -> {_short(new)}" for name, old, new in pairs if old != new]
 
 

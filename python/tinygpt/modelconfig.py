@@ -93,18 +93,24 @@ class GPTConfig:
         return 4 * self.d_model if self.mlp == "gelu" else 64 * math.ceil(8 * self.d_model / (3 * 64))
 
     @property
-    def flops_per_token(self) -> float:
-        """Floating-point operations that training takes for one token, forward and backward, head and attention too.
+    def flops_per_token(self) -> int:
+        """Floating-point operations of the matrix products to train on one token, in a window of `block_size`.
 
-        Three products (the result, and the gradients of both factors) of two operations for each weight that
-        multiplies, and the two products of attention, of which the causal half counts. Lookups and norms are left out.
+        6 (L (q, k, v, output + feed-forward) + head) + 6 L d_model (T + 1): two for each weight and token going
+        forward, twice that going back; a token looks at (T + 1) / 2 tokens in the mean, once for its scores and once
+        for the values. The head counts, tied or not; looking up an embedding multiplies nothing. What a kernel
+        computes beyond (the masked half of attention, things computed again) is not useful work and not counted.
 
-        Source: Hoffmann et al. 2022, appendix F (arXiv:2203.15556).
+        Example:
+            >>> GPTConfig(vocab_size=32000, n_layer=8, n_head=8, d_model=512, mlp="gelu").flops_per_token
+            255614976
+
+        Source: Chowdhery et al. 2022, appendix B (arXiv:2204.02311), which counts the masked half, too.
         """
         attention = self.d_model * (self.n_head + 2 * self.n_kv) * self.d_head + self.d_model**2
         feed_forward = self.d_model * self.d_inner * (2 if self.mlp == "gelu" else 3)
-        weights = self.n_layer * (attention + feed_forward) + self.d_model * self.vocab_size
-        return 6.0 * (weights + self.n_layer * self.block_size * self.d_model)
+        scores = self.d_model * (self.block_size + 1)
+        return 6 * (self.n_layer * (attention + feed_forward + scores) + self.d_model * self.vocab_size)
 
 
 def _check_types(config: GPTConfig) -> None:

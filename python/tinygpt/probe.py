@@ -37,8 +37,9 @@ from tinygpt.staging import write_file
 from tinygpt.trainconfig import ENGINE, TrainConfig
 
 WORTH_SECONDS = 30
-"""A run is measured for when it would take at least this long at `_SLOW_FLOPS`."""
-_SLOW_FLOPS = 2e11
+"""A run is measured for when it would take at least this long at `SLOW_FLOPS`."""
+SLOW_FLOPS = 2e11
+"""Operations per second of a slow processor, where nothing was measured."""
 _NUMERIC_WINDOWS = 4  # the first choices are the slowest; a part of a micro-batch tells them apart
 _MOST_ERROR = 2e-6  # relative, of a float32 product of 512 terms; float32 itself is at 4e-7, bfloat16 at 3e-3
 _MOST_LOSS_ERROR = 5e-3  # relative, of the first loss
@@ -62,11 +63,13 @@ def choose(
     """
     fixed = {name: getattr(config, name) for name in ENGINE}
     engine = settle(**fixed)
-    is_long = n_tokens * shape.flops_per_token >= WORTH_SECONDS * _SLOW_FLOPS
+    is_long = n_tokens * shape.flops_per_token >= WORTH_SECONDS * SLOW_FLOPS
     if engine.device != "cpu" or not (is_long or config.ram):
         return engine
     key = _key(config, shape, fixed)
     measured = _remembered(key)
+    if say is not None and not measured:
+        say("measuring how a step runs best here, once for this machine and shape:")
     if measured is None:
         measured = list(_in_child(config, shape, {"fixed": fixed, "threads": engine.threads}, say)) if is_long else []
     whole = [row for row in measured if not row["in_part"]]

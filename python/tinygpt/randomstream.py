@@ -35,8 +35,8 @@ class RandomStream:
         self._write(self._states)
         try:
             yield
+            self._states = self._read()  # not after an error: a step that was broken off is taken again
         finally:
-            self._states = self._read()
             self._write(others)
 
     def state(self) -> dict[str, Tensor]:

@@ -25,13 +25,23 @@ class StepReport:
     tokens: int
     """Target tokens trained on so far."""
     tokens_per_second: float
-    """Target tokens of this step by its seconds."""
+    """Target tokens of this step by the seconds of the whole step: reading the batch, passes, optimiser."""
     seconds: float
     """Seconds that the run has taken so far, over all its sessions."""
+    seconds_left: float | None = None
+    """Seconds to the end at this session's pace, evaluations and saves included; none before two steps, or the end."""
+    gemm_fraction: float | None = None
+    """Useful operations a second (`GPTConfig.flops_per_token`) by the measured peak of matrix products, where known."""
+    memory_bytes: int | None = None
+    """Memory held after this step: of the device on CUDA, else of the process (RSS)."""
+    peak_memory_bytes: int | None = None
+    """Most memory held so far, likewise."""
     skipped: bool = False
-    """Whether loss or gradient was not finite, so that the weights stayed as they were."""
+    """Whether loss or gradient was not finite, or the gradient a spike, so that the weights stayed as they were."""
     evaluation: Evaluation | None = None
     """Measured on the validation data after this step, when due."""
+    evaluation_train: Evaluation | None = None
+    """Measured on training data after this step, when due: the first windows of the order, the same each time."""
     sample: str | None = None
     """Text written after this step, when due, without the prompt."""
     saved: Path | None = None
@@ -39,16 +49,23 @@ class StepReport:
 
     def __str__(self) -> str:
         """The report as one line, with the validation result when there is one."""
-        loss = "skipped: loss or gradient not finite" if self.skipped else f"loss {self.loss:.4f}"
+        loss = f"loss {self.loss:.4f}"
+        if self.skipped:
+            is_spike = math.isfinite(self.loss) and math.isfinite(self.grad_norm)
+            loss = f"skipped: {f'gradient norm {self.grad_norm:.3g}' if is_spike else 'loss or gradient not finite'}"
         line = f"step {self.step}{f'/{self.total_steps}' if self.total_steps else ''}, {loss}"
         line += f", lr {self.learning_rate:.2e}, {self.tokens_per_second:,.0f} tokens/s"
-        if self.total_steps and self.total_steps > self.step:
-            minutes, seconds = divmod(round(self.seconds / self.step * (self.total_steps - self.step)), 60)
+        if self.gemm_fraction is not None:
+            line += f" ({100 * self.gemm_fraction:.0f} % of peak)"
+        if self.seconds_left is not None:
+            minutes, seconds = divmod(round(self.seconds_left), 60)
             line += f", {minutes // 60}:{minutes % 60:02d}:{seconds:02d} left"
         if self.evaluation is not None:
             line += f", validation {self.evaluation.loss:.4f} nats, perplexity {self.evaluation.perplexity:.2f}"
             if self.evaluation.bits_per_byte is not None:
                 line += f", {self.evaluation.bits_per_byte:.4f} bits per byte"
+        if self.evaluation_train is not None:
+            line += f", train {self.evaluation_train.loss:.4f} nats"
         return line
 
 
@@ -67,36 +84,35 @@ class TrainResult:
     loss: float | None
     """Loss of the last step, nats per token; none when this call took no step."""
     evaluation: Evaluation | None
-    """The last evaluation of this call."""
+    """The last evaluation of this call, on validation data."""
+    evaluation_train: Evaluation | None
+    """The same on training data."""
     best_loss: float | None
     """Lowest validation loss, nats per token."""
     best_step: int | None
     """The step it was measured at."""
     skipped: int
-    """Steps skipped because loss or gradient was not finite."""
+    """Steps skipped because loss or gradient was not finite, or the gradient a spike."""
     folder: Path | None
     """The run's folder."""
 
 
-def metrics_line(report: StepReport, *, epoch: float, peak_memory_bytes: int | None) -> dict[str, Any]:
+def metrics_line(report: StepReport, *, epoch: float) -> dict[str, Any]:
     """A report as it stands in metrics.jsonl: what a repeated run repeats, and under "resources" what it does not.
 
     Args:
         report: The report.
         epoch: Passes over the training data so far.
-        peak_memory_bytes: Most memory held so far.
     """
     line: dict[str, Any] = {"step": report.step, "epoch": epoch}
     line |= {key: getattr(report, key) for key in ("tokens", "loss", "learning_rate", "grad_norm", "skipped")}
-    if report.evaluation is not None:
-        line["evaluation"] = {key: _or_none(value) for key, value in asdict(report.evaluation).items()}
+    for key in ("evaluation", "evaluation_train"):
+        if (evaluation := getattr(report, key)) is not None:
+            line[key] = {name: _or_none(value) for name, value in asdict(evaluation).items()}
     if report.sample is not None:
         line["sample"] = report.sample
-    line["resources"] = {
-        "seconds": report.seconds,
-        "tokens_per_second": report.tokens_per_second,
-        "peak_memory_bytes": peak_memory_bytes,
-    }
+    of_the_machine = ["seconds", "tokens_per_second", "gemm_fraction", "memory_bytes", "peak_memory_bytes"]
+    line["resources"] = {key: getattr(report, key) for key in of_the_machine}
     return {key: _or_none(value) for key, value in line.items()}
 
 

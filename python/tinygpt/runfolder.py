@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from tinygpt._core import FormatError
-from tinygpt.staging import remove_folder, write_file
+from tinygpt.staging import move, remove_folder, write_file
 
 CHECKSUMS = "checksums.json"
 _STEP = re.compile(r"step-(\d{7,})")
@@ -35,6 +35,41 @@ def steps(folder: Path) -> list[int]:
     """The steps that have a checkpoint folder, whole or not, ascending."""
     names = (_STEP.fullmatch(entry.name) for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else ()
     return sorted(int(name[1]) for name in names if name)
+
+
+def run_and_step(path: Path) -> tuple[Path, int | None]:
+    """The run's folder, and the step if `path` names a checkpoint in it: by its own name, or as best or last.
+
+    Example:
+        >>> run_and_step(Path("runs/books"))[1]
+    """
+    if path.name in ("best", "last"):
+        path = follow(path.parent, path.name) or path
+    found = _STEP.fullmatch(path.name)
+    if found and path.is_dir() and not steps(path):
+        return path.parent, int(found[1])
+    return path, None
+
+
+def set_aside(folder: Path, step: int) -> Path | None:
+    """Moves the checkpoints after `step` into a new folder `aside-N` of the run, which it returns; None if none are.
+
+    metrics.jsonl is copied there as it is, and the id under which Weights & Biases knows the run goes along: what
+    is trained from `step` on is another run.
+    """
+    later = [each for each in steps(folder) if each > step]
+    if not later:
+        return None
+    n = 1 + max((int(p.name[6:]) for p in folder.glob("aside-*") if p.name[6:].isdigit()), default=0)
+    aside = folder / f"aside-{n}"
+    aside.mkdir()
+    if (folder / "metrics.jsonl").is_file():
+        write_file(aside / "metrics.jsonl", (folder / "metrics.jsonl").read_bytes())
+    for each in reversed(later):  # the last first: whatever ends this, what stays is a run that went less far
+        move(step_folder(folder, each), step_folder(aside, each))
+    if (folder / "wandb-id").is_file():
+        move(folder / "wandb-id", aside / "wandb-id")
+    return aside
 
 
 def write_checksums(folder: Path) -> None:

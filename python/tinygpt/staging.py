@@ -71,6 +71,14 @@ def remove_folder(path: str | Path) -> None:
     shutil.rmtree(trash)
 
 
+def move(path: str | Path, target: str | Path) -> None:
+    """Renames a file or folder within a file system, such that a power cut leaves it in one of the two places."""
+    path, target = _absolute(path), _absolute(target)
+    path.rename(target)
+    _flush(target.parent)
+    _flush(path.parent)
+
+
 def write_file(path: str | Path, data: bytes | str) -> None:
     """Writes a file whole, replacing what stood there; text is UTF-8 and its line ends are kept."""
     path = _absolute(path)

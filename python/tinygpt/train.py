@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,12 @@ from tinygpt.manifest import Manifest
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.preparation import Preparation
 from tinygpt.staging import lock_folder, write_file
+from tinygpt.trackers import check_packages
 from tinygpt.trainconfig import TrainConfig
 
 if TYPE_CHECKING:
     from tinygpt.dataset import TokenDataset
-    from tinygpt.trainer import Trainer
+    from tinygpt.trainer import Trainer, TrainResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class TrainFlags:
     out: Path | None = None
     """Folder of the run; none takes runs/NAME, NAME being that of --data."""
     resume: str | None = None
-    """auto continues the run in --out if one is there; PATH continues the run in that folder."""
+    """auto continues the run in --out if one is there; PATH continues that run, or a run from that checkpoint of it."""
     stride: int | None = None
     """Tokens from the start of one window to that of the next; none takes --block-size."""
     cpu: bool = False
@@ -56,19 +58,23 @@ def _train(argv: Sequence[str]) -> int:
     out, is_resumed = _run_folder(options.build(TrainFlags))
     recorded = load(out / "config.yaml", GROUPS) if is_resumed and (out / "config.yaml").is_file() else {}
     options = read(argv, GROUPS, prog="tinygpt train", defaults={**DEFAULTS, **recorded})
-    options.build(Preparation), options.build(GPTConfig), options.build(TrainConfig)  # refused before any work is done
-    with lock_folder(out):  # nobody else's run is prepared over; the trainer takes the lock itself afterwards
+    options.build(Preparation), options.build(GPTConfig)  # refused before any work is done
+    config = options.build(TrainConfig)
+    check_packages(tensorboard=config.tensorboard, wandb=config.wandb)
+    with lock_folder(out):  # nobody else's run is prepared over
         trainer = _resumed(options, out, recorded) if is_resumed else _begun(options, out)
-        flags = replace(options.build(TrainFlags), out=out)
-        settings = to_yaml(flags, options.build(Preparation), trainer.model.config, trainer.config, without=("resume",))
+    flags = replace(options.build(TrainFlags), out=out)
+    settings = to_yaml(flags, options.build(Preparation), trainer.model.config, trainer.config, without=("resume",))
+    with trainer.locked():  # to the end: the settings that stand there are those of the run that is trained there
+        trainer.check_folder()
         write_file(out / "config.yaml", settings)
-    return _fit(trainer, out)
+        return _fit(trainer, out)
 
 
 def _run_folder(flags: TrainFlags) -> tuple[Path, bool]:
     """The run's folder, and whether a run in it is to be continued."""
     if flags.resume is not None and flags.resume != "auto":
-        out = Path(flags.resume)
+        out, _ = runfolder.run_and_step(Path(flags.resume))
         if flags.out not in (None, out):
             raise ValueError(f"--resume {out} continues in {out}, but --out says {flags.out}; leave --out away")
         if not runfolder.steps(out):
@@ -115,7 +121,7 @@ def _begun(options: Options, out: Path) -> "Trainer":
     torch.manual_seed(config.seed)
     model = GPT(options.build(GPTConfig, vocab_size=train.vocab_size))
     config = replace(config, device="cpu") if flags.cpu else config
-    return Trainer(model, train, val, config, folder=out, tokenizer=tokenizer)
+    return Trainer(model, train, val, config, folder=out, tokenizer=tokenizer, say=partial(print, flush=True))
 
 
 def _resumed(options: Options, out: Path, recorded: Mapping[str, Any]) -> "Trainer":
@@ -141,7 +147,8 @@ def _resumed(options: Options, out: Path, recorded: Mapping[str, Any]) -> "Train
         if moved or ".bin" in (data.suffix, val_data and val_data.suffix):
             train, val = _datasets(data, val_data, shape, flags.stride)
     tokenizer = how.named_tokenizer()
-    return Trainer.resume(out, train=train, val=val, tokenizer=tokenizer, model_config=shape, **changes)
+    source = out if flags.resume in (None, "auto") else Path(flags.resume)
+    return Trainer.resume(source, train=train, val=val, tokenizer=tokenizer, model_config=shape, **changes)
 
 
 def _refuse_other_text(options: Options, out: Path, recorded: Mapping[str, Any]) -> None:
@@ -208,26 +215,45 @@ def _fit(trainer: "Trainer", out: Path) -> int:
     """Trains, says what is trained and what came of it, and gives the exit code."""
     from tinygpt.engine import configure_process
 
-    engine, train, windows = trainer.engine, trainer.train, trainer.config.windows_per_step
-    configure_process(engine)
-    print(f"{trainer.model.n_parameters:,} parameters on {engine.device}, {engine.dtype}, {engine.threads} CPU threads")
-    steps = "as many steps as fit the time" if trainer.total_steps is None else f"{trainer.total_steps:,} steps"
-    begin = f" from step {trainer.step:,}" if trainer.step else ""
-    print(
-        f"{train.n_tokens:,} tokens, {len(train):,} windows an epoch; {steps} of {windows} windows{begin}", flush=True
-    )
+    configure_process(trainer.engine)
+    _say_plan(trainer)
     with stop_on_signals(trainer.stop) as interruption:
         result = trainer.fit()
-    print(f"ended at step {result.step:,} ({result.reason}) after {result.seconds:.0f} s")
-    if result.best_loss is not None:
-        print(f"best validation loss {result.best_loss:.4f} nats per token, at step {result.best_step:,}")
-    if result.evaluation is not None and result.evaluation.bits_per_byte is not None:
-        print(f"last validation {result.evaluation.bits_per_byte:.4f} bits per byte")
-    written = [out / name for name in ("best", "last", "metrics.jsonl", "config.yaml") if (out / name).exists()]
-    print(f"written: {', '.join(map(str, written))}")
+    _say_result(result)
+    names = ("best", "last", "metrics.jsonl", "metrics.csv", "tensorboard", "wandb", "config.yaml")
+    print(f"written: {', '.join(str(out / name) for name in names if (out / name).exists())}")
     if trainer.tokenizer is not None:
         print(f'next: tinygpt generate --checkpoint {out} --prompt "..." --temperature 0.8')
     return interruption.exit_code
+
+
+def _say_plan(trainer: "Trainer") -> None:
+    """What will be trained, and what it will take."""
+    engine, train, windows = trainer.engine, trainer.train, trainer.config.windows_per_step
+    print(f"{trainer.model.n_parameters:,} parameters; {engine}")
+    print(f"{train.n_tokens:,} tokens, {len(train):,} windows an epoch, {windows} windows a step")
+    if trainer.step:
+        changed = f" with {', '.join(trainer.changed)}" if trainer.changed else ""
+        print(f"goes on from step {trainer.step:,}{changed}")
+    print(trainer.forecast)
+    print(trainer.disk_room, flush=True)
+
+
+def _say_result(result: "TrainResult") -> None:
+    """What came of it."""
+    print(f"ended at step {result.step:,} ({result.reason}) after {result.seconds:.0f} s")
+    if result.skipped:
+        print(f"{result.skipped} steps were skipped, see the warnings above")
+    if result.best_loss is not None:
+        print(f"best validation loss {result.best_loss:.4f} nats per token, at step {result.best_step:,}")
+    for name, found in (("validation", result.evaluation), ("training", result.evaluation_train)):
+        if found is not None:
+            line = f"last on {name} data: {found.loss:.4f} nats per token, perplexity {found.perplexity:.2f}"
+            if found.bits_per_byte is not None:
+                line += f", {found.bits_per_byte:.4f} bits per byte"
+            if found.bits_per_character is not None:
+                line += f", {found.bits_per_character:.4f} per character"
+            print(line)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ class TrainConfig:
     max_tokens: int | None = None
     """Tokens to train on at most, rounded up to whole steps."""
     max_seconds: float | None = None
-    """Seconds of training at most; as the only limit it fixes the number of steps once 20 are measured."""
+    """Seconds of training; as the only limit they are turned into steps, anew as they pass."""
     batch_size: int = 12
     """Windows in one forward pass."""
     grad_accum: int = 1
@@ -40,6 +40,8 @@ class TrainConfig:
     """Decay of the matrices (not of biases and norms) per step, times the learning rate."""
     grad_clip: float = 1.0
     """Largest norm of the gradient, longer ones are scaled down to it; 0 leaves them."""
+    spike_factor: float = 100.0
+    """Skip a step whose gradient is so many times as long as usual (the median, at least --grad-clip); 0 skips none."""
     log_every: int = 10
     """Steps between two lines of metrics.jsonl."""
     eval_every: int = 250
@@ -48,6 +50,8 @@ class TrainConfig:
     """Batches of one evaluation, the same each time."""
     eval_batch_size: int | None = None
     """Windows in a batch of an evaluation; none takes batch_size."""
+    eval_train: bool = True
+    """Evaluate on as many batches of the training data, too."""
     save_every: int | Literal["epoch"] = 250
     """Steps between two checkpoints, or epoch; the best one and the last are saved besides."""
     keep: int = 3
@@ -58,6 +62,10 @@ class TrainConfig:
     """Steps between two samples of text; none makes none."""
     sample_prompt: str = ""
     """Text that samples begin with; the empty one is the start of a document."""
+    tensorboard: bool = False
+    """Write what metrics.jsonl holds for TensorBoard, too, into OUT/tensorboard."""
+    wandb: str | None = None
+    """Project of Weights & Biases to log to; without a login into OUT/wandb, for `wandb sync`."""
     seed: int = 0
     """Seed of the order of the data, of dropout and of samples."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -94,11 +102,15 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be above 0, got {value}")
-        for name in ("warmup_steps", "weight_decay", "grad_clip", "seed"):
+        for name in ("warmup_steps", "weight_decay", "grad_clip", "spike_factor", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.seed >= 2**63:
             raise ValueError(f"seed must be below 2^63, got {self.seed}")
+        if 0 < self.spike_factor <= 1:
+            raise ValueError(f"spike_factor must be above 1, or 0 for none, got {self.spike_factor}")
+        if self.wandb == "":
+            raise ValueError("wandb must be the name of a project, got none")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
@@ -133,6 +145,12 @@ class TrainConfig:
 # steps are. All else decides what the steps already taken meant.
 LIMITS = ("max_steps", "epochs", "max_tokens", "max_seconds")
 ENGINE = ("device", "dtype", "compile", "threads", "attention", "matmul", "micro_batch", "loss_chunk", "recompute")
-_COURSE = ("learning_rate", "min_lr_fraction", "warmup_steps", "schedule", "weight_decay", "grad_clip", "patience")
-_HABITS = ("log_every", "eval_every", "save_every", "keep", "sample_every", "sample_prompt")
-CHANGEABLE = frozenset((*LIMITS, *ENGINE, "ram", *_COURSE, *_HABITS))
+COURSE = (
+    *("learning_rate", "min_lr_fraction", "warmup_steps", "schedule", "weight_decay"),
+    *("grad_clip", "spike_factor", "patience"),
+)
+HABITS = (
+    *("log_every", "eval_every", "eval_train", "save_every", "keep", "sample_every", "sample_prompt"),
+    *("tensorboard", "wandb"),
+)
+CHANGEABLE = frozenset((*LIMITS, *ENGINE, "ram", *COURSE, *HABITS))

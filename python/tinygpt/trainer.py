@@ -8,8 +8,8 @@ same bits.
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,23 +20,26 @@ from tinygpt import lineage, runfolder
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.checkpoint import Checkpoint, TrainingState
 from tinygpt.dataset import TokenDataset
+from tinygpt.diskroom import DiskRoom, disk_room
 from tinygpt.display import Display
 from tinygpt.engine import Engine, environment, settle
 from tinygpt.evaluation import Evaluation, evaluate
+from tinygpt.forecast import Forecast
 from tinygpt.learner import Learner
 from tinygpt.metrics import NO_ROOM, MetricsLog
 from tinygpt.model import GPT, GPTConfig
 from tinygpt.optim import learning_rate
-from tinygpt.probe import choose
+from tinygpt.probe import SLOW_FLOPS, choose
 from tinygpt.progress import Progress, planned_steps
 from tinygpt.report import StepReport as StepReport
 from tinygpt.report import TrainResult as TrainResult
 from tinygpt.report import metrics_line
 from tinygpt.staging import lock_folder, sweep
+from tinygpt.trackers import Trackers, check_packages
 from tinygpt.trainconfig import CHANGEABLE, ENGINE, LIMITS
 from tinygpt.trainconfig import TrainConfig as TrainConfig
 
-MOST_FAULTS = 3  # in a row: steps without a finite loss or gradient, saves without room on the disk
+MOST_FAULTS = 3  # in a row: steps skipped, saves without room on the disk
 SAMPLE_TOKENS = 100
 _UNKNOWN_STEPS = 1 << 40  # while the length of a run is being forecast, its learning rate is that of an endless one
 
@@ -49,9 +52,10 @@ class Trainer:
         train: Training data of the model's vocabulary and block size.
         val: Validation data; without them there is no evaluation and no best checkpoint.
         config: How to train.
-        folder: The run's folder, for checkpoints and metrics.jsonl; None keeps nothing.
+        folder: The run's folder, for checkpoints, metrics.jsonl and metrics.csv; None keeps nothing.
         tokenizer: Saved with the model and used for samples; None takes the tokenizer.json beside the shards, if any.
         engine: How a step runs; None chooses, and measures for that if the run is long enough to gain by it.
+        say: Called with a line for each candidate that is measured.
 
     Raises:
         ValueError: Model, data and tokenizer do not belong together, or this machine cannot do what `config` asks.
@@ -78,8 +82,10 @@ class Trainer:
         folder: str | Path | None = None,
         tokenizer: AnyTokenizer | None = None,
         engine: Engine | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.config = config or TrainConfig()
+        check_packages(tensorboard=self.config.tensorboard, wandb=self.config.wandb)
         self.train, self.val = train, val
         self.tokenizer = lineage.tokenizer_beside(train) if tokenizer is None else tokenizer
         lineage.check_kinship(model, train, val, self.tokenizer)
@@ -99,12 +105,19 @@ class Trainer:
         self._token_lengths = None if self.tokenizer is None else self.tokenizer.token_lengths()
         self._progress = self._saved = Progress()
         self._session = (time.perf_counter(), 0.0)  # the clock, and the run's seconds, when this session began
+        self._pace: tuple[float, int] | None = None  # the clock and the step after the first step of this session
         self._step_seconds: list[float] = []
         self._metrics: MetricsLog | None = None
+        self._trackers: Trackers | None = None
         self._data_facts: dict[str, Any] = {}
         self._stop_reason: str | None = None
+        self._ended_by: str | None = None  # the reason of the stop that ended the last `steps()`
         self._failed_saves = 0
-        self._learner = Learner(model, self.config, engine or self._chosen_engine(model))
+        self._is_locked = self._goes_back = False
+        self._later: frozenset[int] = frozenset()  # checkpoints after this one that were there when it was loaded
+        self.changed: tuple[str, ...] = ()
+        """What `resume` changed in the settings, each as "name: old -> new"."""
+        self._learner = Learner(model, self.config, engine or self._chosen_engine(model, say))
 
     @classmethod
     def resume(
@@ -117,10 +130,11 @@ class Trainer:
         model_config: GPTConfig | None = None,
         **changes: Any,
     ) -> "Trainer":
-        """The trainer of a run where its newest whole checkpoint left it, with the engine recorded there.
+        """The trainer of a run where a checkpoint left it, with the engine recorded there.
 
         Args:
-            folder: The run's folder.
+            folder: The run's folder, for its newest whole checkpoint; or a checkpoint in it, by name or as best or
+                last. Those after it are then set aside, in a folder `aside-N` of the run, when training goes on.
             train: The same training data; None opens them where they were.
             val: The same validation data; None opens them where they were.
             tokenizer: The same tokenizer; None takes the checkpoint's.
@@ -129,16 +143,19 @@ class Trainer:
 
         Raises:
             FileNotFoundError: There is no whole checkpoint, or the data are not where they were.
+            FormatError: The checkpoint that was named is damaged.
             ValueError: Something differs from what the run was trained with; the message lists each old -> new.
 
         Example:
             >>> result = Trainer.resume("runs/books", max_steps=4000).fit()  # doctest: +SKIP
         """
-        run = Path(folder)
-        newest = runfolder.newest(run)
-        if newest is None:
+        run, step = runfolder.run_and_step(Path(folder))
+        source = runfolder.newest(run) if step is None else runfolder.step_folder(run, step)
+        if source is None:
             raise FileNotFoundError(f"{run}: no whole checkpoint to resume; looked for step-*/ with checksums in it")
-        state = TrainingState.load(newest)
+        if step is not None:
+            runfolder.verify(source)
+        state = TrainingState.load(source)
         facts = state.facts
         changes = {name: value for name, value in changes.items() if facts["config"].get(name, ...) != value}
         if train is None:
@@ -156,7 +173,7 @@ class Trainer:
         )
         if found:
             raise ValueError(f"{run} was trained with other values ({'; '.join(found)}); use them or another folder")
-        checkpoint = Checkpoint.load(newest, verify=False)
+        checkpoint = Checkpoint.load(source, verify=False)
         recorded = {**facts["engine"], "compile": "on" if facts["engine"]["compile"] else "off"}
         recorded |= {name: value for name, value in changes.items() if name in ENGINE}
         engine = settle(**{name: recorded[name] for name in ENGINE})
@@ -169,8 +186,10 @@ class Trainer:
             tokenizer=checkpoint.tokenizer if tokenizer is None else tokenizer,
             engine=engine if changes.keys() & set(ENGINE) else replace(engine, **measured),
         )
-        trainer.folder = run
+        trainer.folder, trainer._goes_back = run, step is not None
         trainer._restore(state, changes)
+        trainer._later = frozenset(each for each in runfolder.steps(run) if each > trainer.step)
+        trainer.changed = tuple(f"{name}: {facts['config'].get(name)} -> {value}" for name, value in changes.items())
         return trainer
 
     @property
@@ -191,22 +210,84 @@ class Trainer:
     @property
     def total_steps(self) -> int | None:
         """Steps of the whole run; None while a limit of seconds alone has not been turned into steps yet."""
-        is_stream = self.train.mode == "stream"  # whose windows are full
-        per_window = self.train.block_size if is_stream else self.train.n_tokens / len(self.train)
-        planned = planned_steps(self.config, n_windows=len(self.train), tokens_per_window=per_window)
+        planned = planned_steps(self.config, n_windows=len(self.train), tokens_per_window=self._tokens_per_window)
         return self._progress.forecast_steps if planned is None else planned
 
+    @property
+    def _tokens_per_window(self) -> float:
+        is_stream = self.train.mode == "stream"  # whose windows are full
+        return self.train.block_size if is_stream else self.train.n_tokens / len(self.train)
+
+    @property
+    def forecast(self) -> Forecast:
+        """What lies before the run, as far as its engine has measured this machine."""
+        config, total = self.config, self.total_steps
+        return Forecast(
+            steps=None if total is None else max(0, total - self.step),
+            tokens_per_step=round(self._tokens_per_window * config.windows_per_step),
+            tokens_per_second=self.engine.tokens_per_second,
+            memory_bytes=self.engine.memory_bytes,
+            max_seconds=None if config.max_seconds is None else max(0.0, config.max_seconds - self._progress.seconds),
+        )
+
+    @property
+    def disk_room(self) -> DiskRoom | None:
+        """What the run's checkpoints need of the disk; None without a folder."""
+        if self.folder is None:
+            return None
+        model, config = self.model, self.config
+        return disk_room(self.folder, n_parameters=model.n_parameters, optimizer=config.optimizer, keep=config.keep)
+
     def stop(self, reason: str = "stop") -> None:
-        """Ends `steps()` after the step in hand, with a checkpoint; a signal handler may call it."""
+        """Ends `steps()` after the step in hand, with a checkpoint; a signal handler may call it.
+
+        Another `steps()` or `fit()` goes on from there.
+        """
         self._stop_reason = reason
+
+    def check_folder(self) -> None:
+        """Returns when this run can go on in its folder; `steps()` asks, too.
+
+        Raises:
+            FileExistsError: Another trainer has trained on in it since this one was made.
+            OSError: There is no room for one checkpoint.
+        """
+        if self.folder is None:
+            return
+        if unknown := {step for step in runfolder.steps(self.folder) if step > self.step} - self._later:
+            raise FileExistsError(
+                f"{self.folder} holds the checkpoint of step {max(unknown)}, and this trainer stands at {self.step}: "
+                "another one has trained in it meanwhile; resume it, or name another folder"
+            )
+        if (room := self.disk_room) is not None:
+            room.check(self.folder)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the run's folder, as `steps()` does by itself: for who writes there before it begins.
+
+        Raises:
+            BlockingIOError: Another process, or another trainer, holds it; the message names it.
+        """
+        if self.folder is None or self._is_locked:
+            yield
+            return
+        with lock_folder(self.folder):
+            self._is_locked = True
+            try:
+                yield
+            finally:
+                self._is_locked = False
 
     def steps(self) -> Iterator[StepReport]:
         """Trains, one report per optimiser step, until a limit is reached; a loop that is left early saves, too.
 
         Raises:
             BlockingIOError: Another process trains in the run's folder.
-            RuntimeError: Three steps in a row had no finite loss or gradient.
-            OSError: The disk was full at three saves in a row, or at the last one.
+            FileExistsError: Another process has trained on in it.
+            RuntimeError: Three steps in a row had no finite loss or gradient, or a spike for a gradient.
+            OSError: The folder cannot be written, or has no room for one checkpoint; or the disk was full at three
+                saves in a row, or at the last one.
         """
         if self.engine.device == "cpu" and torch.get_num_threads() != self.engine.threads:
             found, wanted = torch.get_num_threads(), self.engine.threads
@@ -214,31 +295,38 @@ class Trainer:
                 f"torch uses {found} threads, this run {wanted}, so its bits will differ; see engine.configure_process"
             )
             warnings.warn(message, RuntimeWarning, stacklevel=2)
+        if self.folder is None and (self.config.tensorboard or self.config.wandb):
+            raise ValueError("tensorboard and wandb write into the run's folder, and there is none; give folder=")
         with ExitStack() as stack:
             if self.folder is not None:
-                stack.enter_context(lock_folder(self.folder))
-                self._metrics = self._open_folder(self.folder)
-            self._session = (time.perf_counter(), self._progress.seconds)
+                stack.enter_context(self.locked())
+                self._open_folder(self.folder, stack)
+            self._session, self._pace = (time.perf_counter(), self._progress.seconds), None
             try:
                 while self._why_ended() is None:
                     yield self._take_step()
             except GeneratorExit:  # the loop over the steps was left
                 self._save_unsaved()
                 raise
-            self._save_unsaved()
+            else:
+                self._save_unsaved()
+            finally:
+                self._ended_by, self._stop_reason = self._stop_reason, None
 
     def fit(self) -> TrainResult:
         """Trains to the end, with a bar on a terminal and plain lines elsewhere; raises as `steps` does."""
-        report = evaluation = None
+        report = evaluation = evaluation_train = None
         with Display() as display:
             for report in self.steps():
                 evaluation = report.evaluation or evaluation
+                evaluation_train = report.evaluation_train or evaluation_train
                 status = (
                     f"loss {report.loss:.3f}, lr {report.learning_rate:.1e}, {report.tokens_per_second:,.0f} tokens/s"
                 )
                 display.advance(report.step, report.total_steps, status)
                 if self._is_logged(report):
-                    display.line(str(report), above_bar=report.evaluation is not None)
+                    is_news = report.evaluation is not None or report.evaluation_train is not None
+                    display.line(str(report), above_bar=is_news)
                 if report.sample is not None:
                     display.line(f"sample after step {report.step}: {self.config.sample_prompt}{report.sample}\n")
         progress = self._progress
@@ -246,9 +334,10 @@ class Trainer:
             step=progress.step,
             tokens=progress.tokens,
             seconds=progress.seconds,
-            reason=self._why_ended() or "steps",
+            reason=self._limit_reached() or self._ended_by or "steps",
             loss=report.loss if report else None,
             evaluation=evaluation,
+            evaluation_train=evaluation_train,
             best_loss=progress.best_loss,
             best_step=progress.best_step,
             skipped=progress.skipped,
@@ -261,12 +350,14 @@ class Trainer:
         rate = self._learning_rate()
         x, y = self.train.batch(self.step, batch_size=config.windows_per_step, seed=config.seed)  # each (B, T)
         n_tokens = int((y != -100).sum())
-        loss, grad_norm = self._learner.learn(x, y, rate)
+        norm_limit = self._progress.norm_limit(config)
+        loss, grad_norm = self._learner.learn(x, y, rate, norm_limit=norm_limit)
         seconds = time.perf_counter() - started
-        self._advance(loss, grad_norm, n_tokens, seconds)
+        fault = _fault(loss, grad_norm, norm_limit)
+        self._advance(loss, grad_norm, n_tokens, seconds, fault)
 
         is_evaluated = self._is_due("eval_every") or self._limit_reached() is not None
-        evaluation = self._evaluate() if is_evaluated else None
+        evaluation = self._evaluate(self.val) if is_evaluated else None
         if evaluation is not None:
             self._progress = self._progress.after_evaluation(evaluation.loss)
         is_best = evaluation is not None and self._progress.best_step == self.step
@@ -279,36 +370,65 @@ class Trainer:
             tokens=self._progress.tokens,
             tokens_per_second=n_tokens / seconds,
             seconds=self._progress.seconds,
-            skipped=not _finite(loss, grad_norm),
+            seconds_left=self._seconds_left(),
+            gemm_fraction=self._gemm_fraction(x.numel() / seconds),
+            memory_bytes=self.engine.held_memory_bytes(),
+            peak_memory_bytes=self.engine.peak_memory_bytes(),
+            skipped=fault is not None,
             evaluation=evaluation,
+            evaluation_train=self._evaluate(self.train) if is_evaluated and config.eval_train else None,
             sample=self._sample() if self._is_due("sample_every") else None,
         )
-        if self._metrics is not None and self._is_logged(report):
-            epoch = self.step * config.windows_per_step / len(self.train)
-            self._metrics.append(metrics_line(report, epoch=epoch, peak_memory_bytes=self.engine.peak_memory_bytes()))
+        if self._is_logged(report):
+            self._log(report)
         return replace(report, saved=self._save(is_best=is_best) if is_best or self._is_save_due() else None)
 
-    def _advance(self, loss: float, grad_norm: float, n_tokens: int, step_seconds: float) -> None:
+    def _advance(self, loss: float, grad_norm: float, n_tokens: int, step_seconds: float, fault: str | None) -> None:
         """Counts a step, ends a run that diverges, and forecasts the length of one limited by seconds alone."""
-        begun, before = self._session
-        skipped = not _finite(loss, grad_norm)
+        is_scales = math.isfinite(loss) and not math.isfinite(grad_norm) and self._learner.is_finding_scale
         self._progress = self._progress.after_step(
             tokens=n_tokens,
-            seconds=before + time.perf_counter() - begun,
-            skipped=skipped,
-            is_fault=skipped and not (_finite(loss) and self._learner.is_finding_scale),
+            seconds=self._seconds(),
+            skipped=fault is not None,
+            is_fault=fault is not None and not is_scales,
+            norm=grad_norm,
         )
-        if skipped:
-            message = f"step {self.step}: loss {loss} and gradient norm {grad_norm} are not both finite; step skipped"
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
+        if fault is not None:
+            warnings.warn(f"step {self.step}: {fault}; step skipped", RuntimeWarning, stacklevel=4)
         if self._progress.faults_in_a_row >= MOST_FAULTS:
             raise RuntimeError(
-                f"training diverged: {MOST_FAULTS} steps up to step {self.step} had no finite loss or gradient; "
-                "resume with a lower learning_rate"
+                f"training diverged: {MOST_FAULTS} steps up to step {self.step} had no finite loss or gradient, or one "
+                f"beyond spike_factor {self.config.spike_factor:g}; resume with a lower learning_rate"
             )
-        if self.total_steps is None and self.config.max_seconds is not None:
+        max_seconds = self.config.max_seconds
+        if max_seconds is not None and (self.total_steps is None or self._progress.forecast_steps is not None):
             self._step_seconds.append(step_seconds)
-            self._progress = self._progress.with_forecast(self.config.max_seconds, self._step_seconds)
+            self._progress = self._progress.with_forecast(max_seconds, self._step_seconds)
+
+    def _seconds(self) -> float:
+        """Seconds of the run up to now."""
+        begun, before = self._session
+        return before + time.perf_counter() - begun
+
+    def _seconds_left(self) -> float | None:
+        """Seconds to the end at the pace since the first step of this session, which warms up."""
+        now, pace = time.perf_counter(), self._pace
+        if pace is None:
+            self._pace = now, self.step
+        if pace is None or self.total_steps is None or self.step >= self.total_steps:
+            return None
+        return (now - pace[0]) / (self.step - pace[1]) * (self.total_steps - self.step)
+
+    def _gemm_fraction(self, tokens_per_second: float) -> float | None:
+        peak = self.engine.gemm_flops
+        return None if peak is None else self.model.config.flops_per_token * tokens_per_second / peak
+
+    def _log(self, report: StepReport) -> None:
+        if self._metrics is None or self._trackers is None:
+            return
+        line = metrics_line(report, epoch=self.step * self.config.windows_per_step / len(self.train))
+        self._metrics.append(line)
+        self._trackers.append(line)
 
     def _learning_rate(self) -> float:
         total = self.total_steps or _UNKNOWN_STEPS
@@ -321,15 +441,15 @@ class Trainer:
             floor=self.config.learning_rate * self.config.min_lr_fraction,
         )
 
-    def _evaluate(self) -> Evaluation | None:
-        if self.val is None:
+    def _evaluate(self, data: TokenDataset | None) -> Evaluation | None:
+        if data is None:
             return None
         with self.engine.products():
             return evaluate(
                 self._learner.refresh(),
-                self.val,
+                data,
                 batches=self.config.eval_batches,
-                batch_size=self.config.eval_batch_size or self.engine.micro_batch or self.config.batch_size,
+                batch_size=self.config.eval_batch_size or self.config.batch_size,
                 token_lengths=self._token_lengths,
                 device=self.engine.device,
             )
@@ -348,7 +468,7 @@ class Trainer:
 
     def _is_logged(self, report: StepReport) -> bool:
         at_end = self._limit_reached() is not None
-        news = report.evaluation or report.sample or report.skipped or report.step == 1
+        news = report.evaluation or report.evaluation_train or report.sample or report.skipped or report.step == 1
         return bool(news or at_end or self._is_due("log_every"))
 
     def _is_save_due(self) -> bool:
@@ -359,11 +479,13 @@ class Trainer:
         ends = [step * self.config.windows_per_step // len(self.train) for step in (self.step - 1, self.step)]
         return ends[0] != ends[1]
 
-    def _chosen_engine(self, model: GPT) -> Engine:
+    def _chosen_engine(self, model: GPT, say: Callable[[str], None] | None) -> Engine:
         """What the run's length makes worth measuring is measured."""
-        planned, windows = self.total_steps, self.config.windows_per_step
-        n_tokens = math.inf if planned is None else planned * windows * self.train.block_size
-        return choose(self.config, model.config, n_tokens=n_tokens)
+        planned = self.total_steps
+        steps_tokens = math.inf if planned is None else planned * self.config.windows_per_step * self.train.block_size
+        seconds = self.config.max_seconds or math.inf
+        n_tokens = min(steps_tokens, seconds * SLOW_FLOPS / model.config.flops_per_token)
+        return choose(self.config, model.config, n_tokens=n_tokens, say=say)
 
     def _limit_reached(self) -> str | None:
         return self._progress.limit_reached(self.config, self.total_steps)
@@ -375,9 +497,14 @@ class Trainer:
         """Puts a saved state in place of the fresh one."""
         facts = state.facts
         self._learner.restore(state.tensors, facts["scaler"])
-        self._progress = self._saved = Progress(**facts["progress"])
+        progress = {**facts["progress"], "norms": tuple(facts["progress"].get("norms", ()))}
+        self._progress = self._saved = Progress(**progress)
         if any(name in changes for name in LIMITS):
             self._progress = replace(self._progress, forecast_steps=None)
+            if self.config.max_seconds is not None and self.total_steps is None and self.step:
+                # Of what the run has shown so far: measuring anew would take the rate up to its peak meanwhile.
+                speed = self._progress.seconds / self.step
+                self._progress = self._progress.forecast(self.config.max_seconds, speed)
 
     def _state(self) -> TrainingState:
         """All that `_restore` needs."""
@@ -396,17 +523,43 @@ class Trainer:
             tensors=self._learner.tensors(),
         )
 
-    def _open_folder(self, folder: Path) -> MetricsLog:
+    def _open_folder(self, folder: Path, stack: ExitStack) -> None:
         """Clears what a killed process left, and brings pointers and metrics back to where this run stands."""
         data = {"train": self.train, "val": self.val}
         self._data_facts = {name: lineage.data_facts(dataset, folder) for name, dataset in data.items()}
+        self.check_folder()
         sweep(folder)
-        metrics = MetricsLog(folder / "metrics.jsonl")
-        metrics.cut_back(self.step)
+        if (room := self.disk_room) is not None and not room.is_enough:
+            message = f"{folder}: {room}; a save that finds no room is tried again, the third in a row ends the run"
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
+        if self._goes_back and (aside := runfolder.set_aside(folder, self.step)) is not None:
+            message = (
+                f"{folder}: goes on from step {self.step}; the checkpoints after it are in {aside}, with their metrics"
+            )
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
+        self._goes_back = False
+        self._bring_back_pointers(folder)
+        self._metrics = MetricsLog(folder / "metrics.jsonl")
+        logged = self._metrics.cut_back(self.step)
+        self._trackers = Trackers(
+            folder,
+            tensorboard=self.config.tensorboard,
+            wandb=self.config.wandb,
+            settings={**asdict(self.model.config), **asdict(self.config)},
+            step=self.step,
+            logged=logged,
+        )
+        stack.callback(self._trackers.close)
+
+    def _bring_back_pointers(self, folder: Path) -> None:
+        """Makes last and best lead to what they led to at this step; a best that is gone is none."""
         for name, step in (("last", self._saved.step), ("best", self._saved.best_step)):
             if step and (target := runfolder.step_folder(folder, step)).is_dir():
                 runfolder.point(folder, name, target)
-        return metrics
+                continue
+            (folder / name).unlink(missing_ok=True)
+            if name == "best":  # one that is not on the disk would keep later ones off it
+                self._progress = replace(self._progress, best_loss=None, best_step=None)
 
     def _save(self, *, is_best: bool) -> Path | None:
         """Writes a checkpoint and moves the pointers; None when the disk has no room, which the next save may find."""
@@ -415,6 +568,9 @@ class Trainer:
         path = runfolder.step_folder(self.folder, self.step)
         try:
             self._metrics.flush()
+            if self._trackers is not None:
+                self._trackers.flush()
+            self._progress = replace(self._progress, seconds=self._seconds())
             Checkpoint(self.model, self.tokenizer).save(path, state=self._state(), replace=True)
             for name in ("last", "best") if is_best else ("last",):
                 runfolder.point(self.folder, name, path)
@@ -437,5 +593,10 @@ class Trainer:
             self._save(is_best=False)
 
 
-def _finite(*numbers: float) -> bool:
-    return all(map(math.isfinite, numbers))
+def _fault(loss: float, grad_norm: float, norm_limit: float) -> str | None:
+    """Why a step did not move the weights; None where it did."""
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        return f"loss {loss} and gradient norm {grad_norm} are not both finite"
+    if grad_norm > norm_limit:
+        return f"gradient norm {grad_norm:.4g} is a spike, above {norm_limit:.4g}"
+    return None
