@@ -53,9 +53,10 @@ def test_every_way_of_running_a_step_takes_the_same_step(engine: dict[str, Any])
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
-def test_bfloat16_follows_float32_and_moves_the_float32_masters(optimizer: str) -> None:
-    config = TrainConfig(batch_size=4, optimizer=optimizer)  # type: ignore[arg-type]
-    one, other = learner(config), learner(config, dtype="bfloat16")
+@pytest.mark.parametrize("tied", [True, False])
+def test_bfloat16_follows_float32_and_moves_the_float32_masters(optimizer: str, tied: bool) -> None:
+    config, shape = TrainConfig(batch_size=4, optimizer=optimizer), {"tie_embeddings": tied}  # type: ignore[arg-type]
+    one, other = learner(config, shape), learner(config, shape, dtype="bfloat16")
     for _ in range(20):
         pair = [each.learn(*batch(), 3e-3)[0] for each in (one, other)]
     assert pair[1] == pytest.approx(pair[0], rel=5e-3)

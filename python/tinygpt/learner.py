@@ -223,7 +223,8 @@ def _optimizer_states(tensors: Mapping[str, Tensor], parameters: Mapping[str, Te
 
 def _hand_over(own: Tensor, copy: Tensor) -> None:
     """Adds the gradient of a parameter's copy to the parameter's own, and lets it go."""
-    assert copy.grad is not None
+    if copy.grad is None:  # the head's, which went to its own at once
+        return
     if own.grad is None:
         own.grad = copy.grad.to(own.dtype)
     else:

@@ -17,7 +17,9 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -82,8 +84,8 @@ def choose(
         rest = [row for row in whole if _engine(row) != engine] if found.micro_batch == engine.micro_batch else []
         faster = max(engine.tokens_per_second or 0.0, found.tokens_per_second or 0.0)
         compile_seconds = next((row["compile_seconds"] for row in whole if _engine(row) == engine), 0.0)
-        row = {**asdict(found), "tokens_per_second": faster, "compile_seconds": compile_seconds, "in_part": False}
-        _remember(key, [row, *rest])
+        found = replace(found, tokens_per_second=faster)
+        _remember(key, [{**asdict(found), "compile_seconds": compile_seconds, "in_part": False}, *rest])
     return found
 
 
@@ -95,6 +97,8 @@ def _with_room(config: TrainConfig, shape: GPTConfig, engine: Engine, say: Calla
         rows = list(_in_child(config, shape, task, say))
         if rows and _fits(_engine(rows[0]), config):
             return _engine(rows[0])
+        if not rows and not config.ram:
+            return engine
         takes = f"takes {rows[0]['memory_bytes'] / 1e9:.2f} GB" if rows else "does not fit"
         if n == 1:
             raise ValueError(
@@ -182,27 +186,32 @@ def _in_child(
 ) -> Iterator[dict[str, Any]]:
     """The rows that a child process measures, as far as it comes."""
     task = {"config": asdict(config), "shape": asdict(shape), **task}
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tinygpt.probe"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    try:
-        child.stdin.write(json.dumps(task))
-        child.stdin.close()
-        for line in child.stdout:
-            row = json.loads(line)
-            if say is not None:
-                say(describe(row))
-            yield row
-        child.wait()
-    finally:
-        child.kill()
-        child.wait()
+    with tempfile.TemporaryFile("w+") as errors:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tinygpt.probe"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            child.stdin.write(json.dumps(task))
+            child.stdin.close()
+            for line in child.stdout:
+                row = json.loads(line)
+                if say is not None:
+                    say(describe(row))
+                yield row
+            if child.wait() > 0:
+                errors.seek(0)
+                said = errors.read().strip().splitlines() or [f"exit code {child.returncode}"]
+                message = f"measuring how a step runs ended early ({said[-1]})"
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
+        finally:
+            child.kill()
+            child.wait()
 
 
 def describe(row: Mapping[str, Any]) -> str:
@@ -339,7 +348,11 @@ class Clock:
                 started = time.perf_counter()
                 learner.accumulate(x, y)
                 seconds.append(time.perf_counter() - started)
-        except (RuntimeError, MemoryError):
+        except (torch.OutOfMemoryError, MemoryError):
+            return None
+        except RuntimeError as error:
+            if "allocate memory" not in str(error):  # what torch says of a CPU's
+                raise
             return None
         memory = _peak_bytes()
         del learner
