@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -71,6 +72,28 @@ def test_resume_auto_goes_on_where_the_run_stopped(text_file: Path, finished: Pa
     assert train.main(["--resume", str(tmp_path / "run"), "--max-steps", "20"]) == 0
     assert (tmp_path / "run" / "step-0000020").is_dir()
     assert train.main([*words.split(), "--max-steps", "20", "--resume", "auto"]) == 0
+
+
+def test_resume_from_a_checkpoint_says_what_is_new_and_what_is_set_aside(
+    finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "run", symlinks=True)
+    words = ["--resume", str(tmp_path / "run" / "step-0000010"), "--lr", "0.0005", "--max-steps", "30"]
+    assert train.main(words) == 0
+    shown = capfd.readouterr()
+    assert "goes on from step 10 with max_steps: 20 -> 30, learning_rate: 0.001 -> 0.0005\n" in shown.out
+    assert "goes on from step 10; the checkpoints after it are in " in shown.err
+    assert (tmp_path / "run" / "aside-1" / "step-0000020" / "model.safetensors").is_file()
+
+
+def test_training_says_what_it_will_take_and_what_came_of_it(
+    finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(f"--data {finished / 'data'} --out {tmp_path / 'run'} {SHAPE} --max-steps 2".split()) == 0
+    shown = capfd.readouterr().out
+    assert "\n2 steps x 64 tokens = 128 tokens\na checkpoint takes " in shown
+    for split in ("validation", "training"):
+        assert re.search(rf"^last on {split} data: .* perplexity .* bits per byte, .* per character$", shown, re.M)
 
 
 def test_validation_text_of_its_own_uses_the_tokenizer_of_the_training_text(text_file: Path, tmp_path: Path) -> None:

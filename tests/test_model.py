@@ -17,6 +17,7 @@ from tinygpt.positions import POSITIONS
 from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 SHAPE: dict[str, Any] = {"vocab_size": 13, "block_size": 8, "n_layer": 2, "n_head": 4, "d_model": 16, "d_ff": 24}
 OPTIONS: dict[str, tuple[Any, ...]] = {
@@ -398,3 +399,14 @@ def test_every_choice_of_the_configuration_has_its_row() -> None:
     hints = get_type_hints(GPTConfig)
     tables: dict[str, dict[str, Any]] = {"position": POSITIONS, "norm": NORMS, "mlp": ACTIVATIONS}
     assert {name: set(get_args(hints[name])) for name in tables} == {name: set(table) for name, table in tables.items()}
+
+
+@pytest.mark.parametrize("options", [{}, {"mlp": "gelu", "tie_embeddings": False}, {"n_kv_head": 1}], ids=str)
+def test_operations_of_a_token_are_those_that_torch_counts(options: dict[str, Any]) -> None:
+    config = GPTConfig(**{"vocab_size": 50, "block_size": 16, "n_layer": 3, "n_head": 2, "d_model": 32, **options})
+    x = torch.zeros(2, 16, dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter:
+        GPT(config)(x)
+    # torch counts the masked half of attention, too: T instead of (T + 1) / 2 tokens to look at, twice.
+    masked = 2 * 2 * config.n_layer * config.d_model * (16 - (16 + 1) / 2)
+    assert config.flops_per_token / 3 == counter.get_total_flops() / 32 - masked

@@ -1,7 +1,8 @@
 """Progress: steps counted, limits reached, the best remembered; settings refused by name."""
 
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -68,7 +69,14 @@ def test_forecast_is_kept_however_long_the_steps_take() -> None:
     ("field", "value"),
     [
         *[("batch_size", 0), ("learning_rate", float("nan")), ("min_lr_fraction", 2), ("beta2", 1.0), ("keep", 0)],
-        *[("dtype", "int8"), ("optimizer", "lion"), ("max_seconds", -1), ("schedule", "step"), ("max_steps", 1.5)],
+        *[
+            ("spike_factor", 0.5),
+            ("dtype", "int8"),
+            ("optimizer", "lion"),
+            ("max_seconds", -1),
+            ("schedule", "step"),
+            ("max_steps", 1.5),
+        ],
     ],
 )
 def test_value_out_of_range_is_named(field: str, value: Any) -> None:
@@ -79,3 +87,53 @@ def test_value_out_of_range_is_named(field: str, value: Any) -> None:
 def test_what_decides_the_meaning_of_a_step_cannot_change() -> None:
     fixed = {"batch_size", "grad_accum", "optimizer", "beta1", "beta2", "seed", "eval_batches", "eval_batch_size"}
     assert set(TrainConfig.__dataclass_fields__) - CHANGEABLE == fixed
+
+
+def test_busy_start_is_found_out_and_the_time_is_kept() -> None:
+    progress, seconds = Progress(), [5.0] * 30 + [0.5] * 10_000  # ten times as slow at first
+    while progress.forecast_steps is None or progress.step < progress.forecast_steps:
+        now = progress.seconds + seconds[progress.step]
+        progress = progress.after_step(tokens=1, seconds=now, skipped=False, is_fault=False)
+        progress = progress.with_forecast(1000.0, seconds[: progress.step])
+    assert progress.seconds == pytest.approx(1000, rel=0.01)
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=1), st.floats(0.1, 1000), st.integers(1, 300))
+def test_a_forecast_continued_from_any_step_is_the_same(pattern: list[float], max_seconds: float, cut: int) -> None:
+    def train(progress: Progress, steps: int) -> Progress:
+        for _ in range(steps):
+            now = progress.seconds + pattern[progress.step % len(pattern)]
+            progress = progress.after_step(tokens=1, seconds=now, skipped=False, is_fault=False)
+            if progress.forecast_steps is not None or progress.step >= 20:
+                progress = progress.with_forecast(max_seconds, [pattern[0]] * 20)
+        return progress
+
+    half = train(Progress(), cut)
+    saved = Progress(**{**json.loads(json.dumps(asdict(half))), "norms": half.norms})
+    assert train(saved, 50) == train(Progress(), cut + 50)
+
+
+def test_evaluations_between_the_steps_are_part_of_the_forecast() -> None:
+    progress = Progress(step=20, seconds=20.0).with_forecast(1000.0, [1.0] * 20)
+    late = replace(progress, step=60, seconds=100.0).with_forecast(1000.0, [1.0] * 60)  # 40 steps took 80 seconds
+    assert (progress.forecast_steps, late.forecast_steps) == (1000, 60 + 450)
+
+
+@pytest.mark.parametrize(
+    ("norms", "clip", "limit"),
+    [
+        ([0.5] * 31, 1.0, math.inf),  # too few
+        ([0.5] * 32, 1.0, 100.0),  # the floor is the clip
+        ([3.0] * 32, 1.0, 300.0),
+        ([1e-6] * 64, 1.0, 100.0),  # a model that knows its text by heart
+        ([0.5] * 32, 0.0, 100.0),  # without clipping the floor is 1
+        ([0.5] * 32, 0.01, 50.0),
+        ([1.0] * 30 + [7.0] * 40, 1.0, 700.0),  # the last 64
+    ],
+)
+def test_spike_is_a_multiple_of_the_median_or_of_the_clip(norms: list[float], clip: float, limit: float) -> None:
+    progress = Progress()
+    for norm in norms:
+        progress = progress.after_step(tokens=1, seconds=1.0, skipped=False, is_fault=False, norm=norm)
+        progress = progress.after_step(tokens=1, seconds=1.0, skipped=True, is_fault=True, norm=1e9)
+    assert progress.norm_limit(TrainConfig(grad_clip=clip)) == limit

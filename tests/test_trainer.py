@@ -1,10 +1,8 @@
 """Trainer: a continued run is the run never stopped; faults skip, warn or stop; nothing half-done stays."""
 
+import csv
 import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kill_loop import differences, kill_loop
+from kill_loop import differences
 from tinygpt import runfolder
+from tinygpt._core import FormatError
 from tinygpt.checkpoint import Checkpoint
 from tinygpt.dataset import TokenDataset
-from tinygpt.metrics import read_metrics
+from tinygpt.engine import Engine
+from tinygpt.metrics import read_metrics, scalars
 from tinygpt.model import GPT, GPTConfig
 from tinygpt.staging import remove_folder
 from tinygpt.tokenizer import Tokenizer
@@ -84,6 +84,201 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path: Path, data: Any, kills: 
         trainer = Trainer.resume(cut, train=data(), val=data(90))
     trainer.fit()
     assert differences(whole, cut) == []
+
+
+class BrokenOffError(Exception):
+    """What a test throws into a step."""
+
+
+def break_off(trainer: Trainer, *, step: int) -> None:
+    """Takes steps, and ends in the second backward pass of the one after `step`."""
+    backward, calls = torch.autograd.backward, []
+
+    def breaking(*args: Any, **options: Any) -> None:
+        calls.append(trainer.step)
+        if calls.count(step) == 2:
+            raise BrokenOffError
+        backward(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.autograd, "backward", breaking)
+        with pytest.raises(BrokenOffError):
+            trainer.fit()
+
+
+def bytes_stream(n: int) -> TokenDataset:
+    ids = np.random.default_rng(0).integers(0, 256, n)
+    return TokenDataset.from_tokens(ids, vocab_size=257, block_size=BLOCK)
+
+
+@pytest.mark.parametrize("compile", ["off", pytest.param("on", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kills", [[1], [7], [9, 18], [3, 9, 11]], ids=str)  # epochs end in steps 10 and 19
+def test_run_broken_off_within_a_step_ends_as_the_whole_one(
+    tmp_path: Path, kills: list[int], dtype: Any, compile: Any
+) -> None:
+    config = replace(CONFIG, max_steps=20, save_every=1, eval_every=2, sample_every=6, dtype=dtype, compile=compile)
+    tokenizer, data, val = Tokenizer.train(["a"], pattern="byte"), bytes_stream(298), bytes_stream(90)
+    torch.use_deterministic_algorithms(compile == "on")  # as the command does; eager operations need it not
+    trainers = [
+        Trainer(model(vocab_size=257), data, val, config, folder=tmp_path / name, tokenizer=tokenizer)
+        for name in ("whole", "cut")
+    ]
+    trainers[0].fit()
+    for kill in kills:
+        break_off(trainers[-1], step=kill)
+        torch.manual_seed(kill)  # another process has other random numbers
+        trainers.append(Trainer.resume(tmp_path / "cut", train=data, val=val))
+        assert trainers[-1].step == kill
+    trainers[-1].fit()
+    torch.use_deterministic_algorithms(False)
+    assert differences(tmp_path / "whole", tmp_path / "cut") == []
+
+
+def test_step_that_was_broken_off_is_taken_again_by_the_same_trainer(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    Trainer(model(), stream(), config=CONFIG, folder=whole).fit()
+    trainer = Trainer(model(), stream(), config=CONFIG, folder=cut)
+    break_off(trainer, step=4)
+    trainer.fit()
+    assert differences(whole, cut) == []
+
+
+def test_resume_from_a_checkpoint_sets_aside_what_came_after(tmp_path: Path) -> None:
+    whole, back = tmp_path / "whole", tmp_path / "back"
+    for folder in (whole, back):
+        Trainer(model(), stream(), stream(90), CONFIG, folder=folder).fit()
+    before = (back / "metrics.jsonl").read_bytes()
+    trainer = Trainer.resume(back / "step-0000009", train=stream(), val=stream(90))
+    with pytest.warns(RuntimeWarning, match=r"goes on from step 9; the checkpoints after it are in .*aside-1"):
+        trainer.fit()
+    assert (runfolder.steps(back / "aside-1"), runfolder.steps(back)) == ([12], runfolder.steps(whole))
+    assert (back / "aside-1" / "metrics.jsonl").read_bytes() == before
+    assert differences(whole, back) == []
+
+
+def test_resume_from_a_checkpoint_forgets_a_best_that_came_after(tmp_path: Path) -> None:
+    config = replace(CONFIG, eval_every=2, save_every=2, keep=9)
+    Trainer(model(), stream(), stream(90), config, folder=tmp_path).fit()
+    best = runfolder.follow(tmp_path, "best")
+    runfolder.point(tmp_path, "best", runfolder.step_folder(tmp_path, 12))
+    trainer = Trainer.resume(tmp_path / "step-0000002", train=stream(), val=stream(90), max_steps=3)
+    with pytest.warns(RuntimeWarning, match="aside-1"):
+        trainer.fit()
+    assert best is not None
+    assert runfolder.follow(tmp_path, "best") in [runfolder.step_folder(tmp_path, step) for step in (2, 3)]
+
+
+def test_damaged_checkpoint_that_was_named_is_refused_and_no_other_taken(tmp_path: Path) -> None:
+    Trainer(model(), stream(), config=CONFIG, folder=tmp_path).fit()
+    (tmp_path / "step-0000009" / "trainer.json").write_text("{}")
+    with pytest.raises(FormatError, match=r"step-0000009.trainer.json: 2 bytes, but"):
+        Trainer.resume(tmp_path / "step-0000009", train=stream())
+
+
+def test_trainer_whose_folder_another_one_went_on_in_is_refused(tmp_path: Path) -> None:
+    train_to(Trainer(model(), stream(), config=CONFIG, folder=tmp_path), 3)
+    early = Trainer.resume(tmp_path, train=stream())
+    Trainer.resume(tmp_path, train=stream()).fit()
+    with pytest.raises(FileExistsError, match="holds the checkpoint of step 12, and this trainer stands at 3: another"):
+        early.fit()
+    assert Checkpoint.load(tmp_path, "last").step == 12
+
+
+def test_both_splits_are_evaluated_on_the_same_windows_each_time() -> None:
+    config = replace(CONFIG, learning_rate=1e-12, max_steps=8, grad_accum=1)
+    reports = list(Trainer(model(), stream(), stream(90, seed=1), config).steps())
+    train, val = ([getattr(r, name) for r in reports] for name in ("evaluation_train", "evaluation"))
+    assert [[i for i, each in enumerate(found, 1) if each] for found in (train, val)] == [[4, 8], [4, 8]]
+    for found in (train, val):
+        assert found[3].loss == pytest.approx(found[7].loss, rel=1e-6)
+    assert train[3].loss != val[3].loss
+
+
+def test_evaluation_of_training_data_does_not_move_the_run(tmp_path: Path) -> None:
+    weights = []
+    for eval_train in (True, False):
+        trainer = Trainer(model(), stream(), stream(90), replace(CONFIG, eval_train=eval_train))
+        assert (trainer.fit().evaluation_train is None) != eval_train
+        weights.append([p.detach() for p in trainer.model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def test_table_of_metrics_has_the_figures_of_the_lines(tmp_path: Path) -> None:
+    train_and_kill(Trainer(model(), stream(), stream(90), CONFIG, folder=tmp_path), 8)
+    Trainer.resume(tmp_path, train=stream(), val=stream(90)).fit()
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [scalars(line) for line in read_metrics(tmp_path / "metrics.jsonl")]
+    assert {name for line in lines for name in line} == set(rows[0])
+    for row, line in zip(rows, lines, strict=True):
+        assert {name: json.loads(cell) for name, cell in row.items() if cell} == {
+            name: value for name, value in line.items() if value is not None
+        }
+
+
+def test_share_of_the_peak_is_operations_over_those_measured() -> None:
+    trainer = Trainer(model(), stream(), config=CONFIG)
+    assert [report.gemm_fraction for report in trainer.steps()] == [None] * 12
+    peak = 1e9 * trainer.model.config.flops_per_token
+    report = next(with_engine(CONFIG, gemm_flops=peak).steps())
+    assert report.gemm_fraction == pytest.approx(report.tokens_per_second / 1e9)
+
+
+def test_forecast_is_steps_to_come_at_the_measured_speed(tmp_path: Path) -> None:
+    trainer = with_engine(CONFIG, tokens_per_second=64.0, memory_bytes=5_000_000)
+    wanted = "12 steps x 32 tokens = 384 tokens: about 6 seconds on this machine, 5.0 MB of memory"
+    assert str(trainer.forecast) == wanted
+    assert str(Trainer(model(), stream(), config=CONFIG).forecast) == "12 steps x 32 tokens = 384 tokens"
+
+
+def test_report_tells_memory_and_the_time_that_is_left() -> None:
+    reports = list(Trainer(model(), stream(), config=CONFIG).steps())
+    left = [report.seconds_left for report in reports]
+    assert (left[0], left[-1], all(0 < seconds < 60 for seconds in left[1:-1] if seconds is not None)) == (
+        None,
+        None,
+        True,
+    )
+    assert 10**7 < (reports[0].memory_bytes or 0) <= (reports[-1].peak_memory_bytes or 0)
+
+
+def spiked(config: TrainConfig, at: set[int], folder: Path) -> Trainer:
+    trainer = Trainer(model(), stream(), config=config, folder=folder)
+    poison(trainer, at, 1e5)
+    return trainer
+
+
+SPIKED = replace(CONFIG, max_steps=50, save_every=1, keep=1)
+
+
+def test_spikes_are_skipped_and_a_continued_run_skips_the_same(tmp_path: Path) -> None:
+    with pytest.warns(RuntimeWarning, match=r"step 41: gradient norm \S+ is a spike, above 100; step skipped"):
+        spiked(SPIKED, {40, 41, 45}, tmp_path / "whole").fit()
+    with pytest.warns(RuntimeWarning, match="step 41: "):
+        train_to(spiked(SPIKED, {40, 41, 45}, tmp_path / "cut"), 41)
+    resumed = Trainer.resume(tmp_path / "cut", train=stream())
+    poison(resumed, {40, 41, 45}, 1e5)
+    with pytest.warns(RuntimeWarning, match="step 46: "):
+        assert resumed.fit().skipped == 3
+    assert differences(tmp_path / "whole", tmp_path / "cut") == []
+
+
+def test_third_spike_in_a_row_ends_the_run(tmp_path: Path) -> None:
+    with pytest.warns(RuntimeWarning), pytest.raises(RuntimeError, match="up to step 44 .* beyond spike_factor 100;"):
+        spiked(SPIKED, {41, 42, 43}, tmp_path).fit()
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e7])
+def test_no_spike_is_skipped_where_none_is_asked_for(tmp_path: Path, factor: float) -> None:
+    assert spiked(replace(SPIKED, spike_factor=factor), {40}, tmp_path).fit().skipped == 0
+
+
+def with_engine(config: TrainConfig, **measured: Any) -> Trainer:
+    """A trainer on an engine that has measured something."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tinygpt.trainer.choose_engine", lambda **_: Engine(device="cpu", **measured))
+        return Trainer(model(), stream(), config=config)
 
 
 def test_run_continued_from_an_older_checkpoint_drops_what_came_after(tmp_path: Path) -> None:
@@ -328,11 +523,11 @@ def test_engine_is_recorded_and_kept(tmp_path: Path) -> None:
     assert Trainer.resume(tmp_path, train=stream(), dtype="float32").engine.dtype == "float32"
 
 
-def poison(trainer: Trainer, at: set[int]) -> None:
-    """Makes the gradients of some steps infinite."""
+def poison(trainer: Trainer, at: set[int], factor: float = float("inf")) -> None:
+    """Makes the gradients of some steps infinite, or so many times as long."""
 
     def hook(grad: torch.Tensor) -> torch.Tensor:
-        return grad * float("inf") if trainer.step in at else grad
+        return grad * factor if trainer.step in at else grad
 
     next(trainer.model.parameters()).register_hook(hook)  # type: ignore[no-untyped-call]
 
@@ -381,80 +576,6 @@ def test_data_that_do_not_fit_the_model_are_refused() -> None:
         Trainer(
             model(block_size=4), stream().__class__.from_tokens(tokens(99), vocab_size=VOCAB, block_size=4), stream()
         )
-
-
-CHILD = f"""
-import sys
-from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_trainer import *
-from tinygpt.interruption import stop_on_signals
-torch.set_num_threads(1)
-folder, steps = Path(sys.argv[1]), int(sys.argv[2])
-config = replace(CONFIG, max_steps=steps, save_every=5, eval_every=20, keep=2)
-big = dict(n_layer=2, d_model=64)
-if runfolder.newest(folder) is None:
-    trainer = Trainer(model(**big), stream(3000), stream(90), config, folder=folder)
-else:
-    trainer = Trainer.resume(folder, train=stream(3000), val=stream(90))
-with stop_on_signals(trainer.stop) as interruption:
-    trainer.fit()
-sys.exit(interruption.exit_code)
-"""
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signal_finishes_the_step_and_saves(tmp_path: Path, number: int, code: int) -> None:
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path), "100000"], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    child.stdout.readline()  # the first step is done
-    child.send_signal(number)
-    assert child.wait(60) == code
-    last = read_metrics(tmp_path / "metrics.jsonl")[-1]["step"]
-    assert Trainer.resume(tmp_path, train=stream(3000), val=stream(90)).step == last
-
-
-def test_second_signal_ends_the_process_at_once() -> None:
-    code = (
-        "import os, signal, time; from test_trainer import *; from tinygpt.interruption import stop_on_signals\n"
-        "with stop_on_signals(Trainer(model(), stream()).stop):\n"
-        "    os.kill(os.getpid(), signal.SIGTERM); print('still here', flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
-    )
-    here = str(Path(__file__).parent)
-    child = subprocess.run(
-        [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, timeout=50, check=False
-    )
-    assert (child.returncode, child.stdout) == (130, "still here\n")
-
-
-def test_full_disk_keeps_the_old_checkpoints_and_stops_at_the_third_save(tmp_path: Path) -> None:
-    room = tmp_path / "room"  # for two checkpoints of 1.3 MB, not for a third beside them
-    room.mkdir()
-    if os.name == "nt" or os.getuid() != 0:
-        pytest.skip("needs root, to mount a small file system")
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3400k", "tmpfs", room], check=False).returncode:
-        pytest.skip("no file system can be mounted here")
-    try:
-        child = subprocess.run(
-            [sys.executable, "-c", CHILD, str(room), "100000"], capture_output=True, text=True, check=False, timeout=120
-        )
-        newest = runfolder.newest(room)
-        leftovers = list(room.glob(".tmp-*"))
-    finally:
-        subprocess.run(["umount", room], check=True)
-    assert (child.returncode, "No space left on device" in child.stderr) == (1, True)
-    assert child.stderr.count("no room on the disk; the old checkpoints stay") == 2
-    assert newest is not None
-    assert leftovers == []
-
-
-@pytest.mark.slow
-def test_run_killed_at_random_instants_ends_as_the_run_never_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", CHILD, "{folder}", "600"]
-    kills, found = kill_loop(command, tmp_path, kills=8, inside_saves=3)
-    assert found == []
-    assert sum(kill.inside_save for kill in kills) >= 3
 
 
 def test_gradients_left_over_do_not_enter_a_step() -> None:

@@ -1,5 +1,6 @@
 """`tinygpt train`: train a model on text or on prepared shards, or continue a run."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -216,6 +217,7 @@ def _fit(trainer: "Trainer", out: Path) -> int:
     from tinygpt.engine import configure_process
 
     configure_process(trainer.engine)
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # nothing is reported home that the user did not name
     _say_plan(trainer)
     with stop_on_signals(trainer.stop) as interruption:
         result = trainer.fit()
