@@ -36,7 +36,7 @@ lint: $(VENV)/installed-dev ## formats, types and lints of both languages
 	$(BIN)/python -m mypy
 	$(BIN)/python -m mypy.stubtest tinygpt._core
 
-bench: $(VENV)/installed-dev ## speed and memory beside others, which get .venv-bench, half an hour
+bench: $(VENV)/installed-dev ## speed and memory beside others, which get .venv-bench, an hour and a half
 	$(BIN)/python -m benches
 
 fuzz: ## the fuzz targets, ten minutes each (FUZZ_SECONDS); needs `cargo install cargo-fuzz`

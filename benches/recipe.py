@@ -32,6 +32,7 @@ from benches.ourside import metrics, n_parameters
 from benches.table import RESULTS, machine
 
 PLACE = RESULTS / "recipe.json"
+THEIR_EVALUATIONS = 10
 PARTS, SIDES = ("shakespeare", "english"), ("theirs", "ours")
 Curve = Sequence[Sequence[float]]
 """One row an evaluation: seconds of training, nats per token, bits per byte."""
@@ -47,7 +48,8 @@ class Part:
     """The other recipe as flags of ours; "" where the other side is transformers."""
     eval_windows: int
     eval_batch_size: int
-    evaluations: int
+    eval_every: int
+    """Steps between two evaluations of ours, to see when it has their final loss."""
     goals: Mapping[str, float]
 
 
@@ -60,7 +62,7 @@ RACES = {
         "--warmup-steps 100 --beta1 0.9 --beta2 0.99 --weight-decay 0.1 --grad-clip 1",
         eval_windows=1 << 20,
         eval_batch_size=64,
-        evaluations=40,
+        eval_every=50,
         goals={"theirs nats": 1.88, "nats better": 0.15, "share of seconds": 0.25},
     ),
     "english": Part(
@@ -69,7 +71,7 @@ RACES = {
         theirs="",
         eval_windows=240,
         eval_batch_size=12,
-        evaluations=40,
+        eval_every=100,
         goals={"share of seconds": 1 / 3},
     ),
 }
@@ -124,7 +126,7 @@ def our_run(race: str, data: Path, folder: Path, *, flags: str, seed: int, limit
     shutil.rmtree(run, ignore_errors=True)
     batches = -(-part.eval_windows // part.eval_batch_size)
     words = ["--data", str(data), "--out", str(run), "--cpu", "--threads", str(threads), "--seed", str(seed)]
-    words += ["--log-every", "1", "--eval-every", "50", "--save-every", "1000000", "--keep", "1"]
+    words += ["--log-every", "1", "--eval-every", str(part.eval_every), "--save-every", "1000000", "--keep", "1"]
     words += ["--eval-batches", str(batches), "--eval-batch-size", str(part.eval_batch_size)]
     _command("tinygpt.train", [*words, *shlex.split(f"{part.shape} {limit} {flags}")])
     seconds, tokens, curve = 0.0, 0, []
@@ -144,7 +146,7 @@ def their_run(race: str, data: Path, *, rate: float, seed: int, seconds: float, 
     shape = dict(zip(words[::2], map(int, words[1::2]), strict=True))
     task = Task(
         data=str(data), **shape, d_ff=1024, batch_size=12, learning_rate=rate, seconds=seconds, seed=seed,
-        evaluations=part.evaluations, eval_windows=part.eval_windows, threads=threads,
+        evaluations=THEIR_EVALUATIONS, eval_windows=part.eval_windows, threads=threads,
     )  # fmt: skip
     found: dict[str, Any] = json.loads(_command("benches.llamaside", [json.dumps(asdict(task))]).splitlines()[-1])
     return found
