@@ -66,7 +66,9 @@ class TrainConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether the loss goes through torch.compile: auto is off."""
     threads: int | None = None
-    """CPU threads; none takes what torch finds."""
+    """CPU threads; none takes what torch finds, and with several processes on a machine each its share of the cores."""
+    distributed: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How processes under torchrun share a model: auto is ddp, each holds all of it; fsdp, each holds a part."""
 
     def __post_init__(self) -> None:
         whole = "max_steps max_tokens batch_size grad_accum warmup_steps log_every eval_every eval_batches"
@@ -109,4 +111,4 @@ LIMITS = ("max_steps", "epochs", "max_tokens", "max_seconds")
 ENGINE = ("device", "dtype", "compile", "threads")
 _COURSE = ("learning_rate", "min_lr_fraction", "warmup_steps", "schedule", "weight_decay", "grad_clip", "patience")
 _HABITS = ("log_every", "eval_every", "save_every", "keep", "sample_every", "sample_prompt")
-CHANGEABLE = frozenset((*LIMITS, *ENGINE, *_COURSE, *_HABITS))
+CHANGEABLE = frozenset((*LIMITS, *ENGINE, "distributed", *_COURSE, *_HABITS))

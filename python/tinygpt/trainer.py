@@ -5,7 +5,10 @@ run's own random stream, so a run that was killed and continued ends, on the sam
 same bits.
 """
 
+import errno
 import math
+import os
+import signal
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,6 +24,7 @@ from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.checkpoint import Checkpoint, TrainingState
 from tinygpt.dataset import TokenDataset
 from tinygpt.display import Display
+from tinygpt.distributed import Ranks
 from tinygpt.engine import Engine, choose_engine, environment
 from tinygpt.evaluation import Evaluation, evaluate
 from tinygpt.learner import Learner
@@ -37,6 +41,8 @@ from tinygpt.trainconfig import TrainConfig as TrainConfig
 
 MOST_FAULTS = 3  # in a row: steps without a finite loss or gradient, saves without room on the disk
 SAMPLE_TOKENS = 100
+# How ranks tell each other why they stop; any other reason is 1000 and "stop" to those who did not have it.
+_STOPS: dict[str | None, int] = {None: 0, **{name: int(number) for name, number in signal.Signals.__members__.items()}}
 _UNKNOWN_STEPS = 1 << 40  # while the length of a run is being forecast, its learning rate is that of an endless one
 
 
@@ -50,9 +56,13 @@ class Trainer:
         config: How to train.
         folder: The run's folder, for checkpoints and metrics.jsonl; None keeps nothing.
         tokenizer: Saved with the model and used for samples; None takes the tokenizer.json beside the shards, if any.
+        ranks: The processes that train together; each makes a Trainer of the same arguments inside `ranks.joined()`.
+            The first one alone writes. None is a process alone.
+        engine: How a step runs; None chooses by `config`.
 
     Raises:
-        ValueError: Model, data and tokenizer do not belong together, or this machine cannot do what `config` asks.
+        ValueError: Model, data and tokenizer do not belong together, this machine cannot do what `config` asks, or
+            the ranks cannot share a step's windows equally.
         FileExistsError: `folder` holds checkpoints already; `resume` continues them.
 
     Example:
@@ -75,8 +85,12 @@ class Trainer:
         *,
         folder: str | Path | None = None,
         tokenizer: AnyTokenizer | None = None,
+        ranks: Ranks | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.config = config or TrainConfig()
+        self.ranks = ranks or Ranks()
+        self.ranks.check_share(self.config.windows_per_step)
         self.train, self.val = train, val
         self.tokenizer = lineage.tokenizer_beside(train) if tokenizer is None else tokenizer
         lineage.check_kinship(model, train, val, self.tokenizer)
@@ -99,10 +113,13 @@ class Trainer:
         self._step_seconds: list[float] = []
         self._metrics: MetricsLog | None = None
         self._data_facts: dict[str, Any] = {}
-        self._stop_reason: str | None = None
+        self._asked_to_stop: str | None = None  # of this rank, at any moment
+        self._stop_reason: str | None = None  # of all ranks, since they last agreed
         self._failed_saves = 0
-        engine = choose_engine(**{name: getattr(self.config, name) for name in ENGINE})
-        self._learner = Learner(model, self.config, engine)
+        if engine is None:
+            wanted = {name: getattr(self.config, name) for name in ENGINE}
+            engine = choose_engine(**{**wanted, "threads": self.ranks.threads(self.config.threads)})
+        self._learner = Learner(model, self.config, engine, self.ranks)
 
     @classmethod
     def resume(
@@ -113,6 +130,7 @@ class Trainer:
         val: TokenDataset | None = None,
         tokenizer: AnyTokenizer | None = None,
         model_config: GPTConfig | None = None,
+        ranks: Ranks | None = None,
         **changes: Any,
     ) -> "Trainer":
         """The trainer of a run where its newest whole checkpoint left it, with the engine recorded there.
@@ -123,6 +141,7 @@ class Trainer:
             val: The same validation data; None opens them where they were.
             tokenizer: The same tokenizer; None takes the checkpoint's.
             model_config: Compared with the checkpoint's, when given.
+            ranks: As for the class; not necessarily as many as before.
             **changes: Fields of TrainConfig with new values, of those that `trainconfig.CHANGEABLE` lists.
 
         Raises:
@@ -156,7 +175,13 @@ class Trainer:
             raise ValueError(f"{run} was trained with other values ({'; '.join(found)}); use them or another folder")
         checkpoint = Checkpoint.load(newest, verify=False)
         trainer = cls(
-            checkpoint.model, train, val, config, tokenizer=checkpoint.tokenizer if tokenizer is None else tokenizer
+            checkpoint.model,
+            train,
+            val,
+            config,
+            tokenizer=checkpoint.tokenizer if tokenizer is None else tokenizer,
+            ranks=ranks,
+            engine=_engine_again(facts, changes, ranks or Ranks()),
         )
         trainer.folder = run
         trainer._restore(state, changes)
@@ -187,7 +212,7 @@ class Trainer:
 
     def stop(self, reason: str = "stop") -> None:
         """Ends `steps()` after the step in hand, with a checkpoint; a signal handler may call it."""
-        self._stop_reason = reason
+        self._asked_to_stop = reason
 
     def steps(self) -> Iterator[StepReport]:
         """Trains, one report per optimiser step, until a limit is reached; a loop that is left early saves, too.
@@ -204,12 +229,12 @@ class Trainer:
             )
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         with ExitStack() as stack:
-            if self.folder is not None:
+            if self.folder is not None and self.ranks.is_first:
                 stack.enter_context(lock_folder(self.folder))
                 self._metrics = self._open_folder(self.folder)
             self._session = (time.perf_counter(), self._progress.seconds)
             try:
-                while self._why_ended() is None:
+                while self._agreed_end() is None:
                     yield self._take_step()
             except GeneratorExit:  # the loop over the steps was left
                 self._save_unsaved()
@@ -219,7 +244,7 @@ class Trainer:
     def fit(self) -> TrainResult:
         """Trains to the end, with a bar on a terminal and plain lines elsewhere; raises as `steps` does."""
         report = evaluation = None
-        with Display() as display:
+        with Display(is_shown=self.ranks.is_first) as display:
             for report in self.steps():
                 evaluation = report.evaluation or evaluation
                 status = (
@@ -248,11 +273,13 @@ class Trainer:
         """One optimiser step and all that is due after it."""
         config, started = self.config, time.perf_counter()
         rate = self._learning_rate()
-        x, y = self.train.batch(self.step, batch_size=config.windows_per_step, seed=config.seed)  # each (B, T)
-        n_tokens = int((y != -100).sum())
+        place = {"rank": self.ranks.rank, "world_size": self.ranks.world_size}
+        x, y = self.train.batch(self.step, batch_size=config.windows_per_step, seed=config.seed, **place)  # each (B, T)
+        n_tokens = int(self.ranks.sum(int((y != -100).sum()))[0])
         loss, grad_norm = self._learner.learn(x, y, rate)
-        seconds = time.perf_counter() - started
-        self._advance(loss, grad_norm, n_tokens, seconds)
+        # One clock for all: what is due by the time is then due on every rank.
+        seconds, elapsed = self.ranks.of_first(time.perf_counter() - started, time.perf_counter() - self._session[0])
+        self._advance(loss, grad_norm, n_tokens, seconds, elapsed)
 
         is_evaluated = self._is_due("eval_every") or self._limit_reached() is not None
         evaluation = self._evaluate() if is_evaluated else None
@@ -277,13 +304,13 @@ class Trainer:
             self._metrics.append(metrics_line(report, epoch=epoch, peak_memory_bytes=self.engine.peak_memory_bytes()))
         return replace(report, saved=self._save(is_best=is_best) if is_best or self._is_save_due() else None)
 
-    def _advance(self, loss: float, grad_norm: float, n_tokens: int, step_seconds: float) -> None:
+    def _advance(self, loss: float, grad_norm: float, n_tokens: int, step_seconds: float, elapsed: float) -> None:
         """Counts a step, ends a run that diverges, and forecasts the length of one limited by seconds alone."""
-        begun, before = self._session
+        _, before = self._session
         skipped = not _finite(loss, grad_norm)
         self._progress = self._progress.after_step(
             tokens=n_tokens,
-            seconds=before + time.perf_counter() - begun,
+            seconds=before + elapsed,
             skipped=skipped,
             is_fault=skipped and not (_finite(loss) and self._learner.is_finding_scale),
         )
@@ -320,15 +347,16 @@ class Trainer:
             batch_size=self.config.eval_batch_size or self.config.batch_size,
             token_lengths=self._token_lengths,
             device=self.engine.device,
-            autocast=self.engine.autocast,
+            autocast=self._learner.autocast,
+            ranks=self.ranks,
         )
 
     def _sample(self) -> str | None:
-        if self.tokenizer is None:
+        if self.tokenizer is None or (model := self._learner.whole_model()) is None:
             return None
-        self.model.eval()
+        model.eval()
         seed, prompt = self.config.seed + self.step, self.config.sample_prompt
-        checkpoint = Checkpoint(self.model, self.tokenizer)
+        checkpoint = Checkpoint(model, self.tokenizer)
         return checkpoint.generate(prompt, max_new_tokens=SAMPLE_TOKENS, temperature=0.8, seed=seed)
 
     def _is_due(self, name: str) -> bool:
@@ -354,19 +382,25 @@ class Trainer:
     def _why_ended(self) -> str | None:
         return self._limit_reached() or self._stop_reason
 
+    def _agreed_end(self) -> str | None:
+        """Why the run is at its end, by the same step on every rank: a signal may have reached only one."""
+        number = _STOPS.get(self._asked_to_stop, 1000)
+        agreed = self.ranks.largest(number)
+        if agreed:
+            own = self._asked_to_stop if number == agreed else None
+            self._stop_reason = own or next((name for name, n in _STOPS.items() if n == agreed), None) or "stop"
+        return self._why_ended()
+
     def _restore(self, state: TrainingState, changes: Mapping[str, Any]) -> None:
         """Puts a saved state in place of the fresh one."""
         facts = state.facts
-        recorded = {**facts["engine"], "compile": "on" if facts["engine"]["compile"] else "off"}
-        engine = choose_engine(**{**recorded, **{name: value for name, value in changes.items() if name in ENGINE}})
-        self._learner = Learner(self.model, self.config, engine)
         self._learner.restore(state.tensors, facts["scaler"])
         self._progress = self._saved = Progress(**facts["progress"])
         if any(name in changes for name in LIMITS):
             self._progress = replace(self._progress, forecast_steps=None)
 
     def _state(self) -> TrainingState:
-        """All that `_restore` needs."""
+        """All that `_restore` needs, on the first rank; the others must take part."""
         return TrainingState(
             facts={
                 "step": self.step,
@@ -378,6 +412,7 @@ class Trainer:
                 "tokenizer": None if self.tokenizer is None else self.tokenizer.fingerprint,
                 "scaler": self._learner.scaler_state,
                 "environment": environment(self.engine),
+                "processes": self.ranks.world_size,
             },
             tensors=self._learner.tensors(),
         )
@@ -396,18 +431,16 @@ class Trainer:
 
     def _save(self, *, is_best: bool) -> Path | None:
         """Writes a checkpoint and moves the pointers; None when the disk has no room, which the next save may find."""
-        if self.folder is None or self._metrics is None:
+        if self.folder is None:
             return None
         path = runfolder.step_folder(self.folder, self.step)
-        try:
-            self._metrics.flush()
-            Checkpoint(self.model, self.tokenizer).save(path, state=self._state(), replace=True)
-            for name in ("last", "best") if is_best else ("last",):
-                runfolder.point(self.folder, name, path)
-        except OSError as error:
+        error = self._write(path, self._learner.whole_model(), self._state(), is_best=is_best)
+        number = int(self.ranks.of_first(0 if error is None else error.errno or errno.EIO)[0])
+        if number:
+            error = error or OSError(number, os.strerror(number), str(path))  # what the first rank met
             self._failed_saves += 1
             if error.errno not in NO_ROOM or self._why_ended() or self._failed_saves >= MOST_FAULTS:
-                raise
+                raise error
             message = f"{path}: not saved, no room on the disk; the old checkpoints stay, the next save tries again"
             warnings.warn(message, RuntimeWarning, stacklevel=3)
             if is_best:  # a best that is not on the disk would keep later ones off it
@@ -415,12 +448,34 @@ class Trainer:
                 self._progress = replace(self._progress, best_loss=old.best_loss, best_step=old.best_step)
             return None
         self._failed_saves, self._saved = 0, self._progress
-        runfolder.prune(self.folder, self.config.keep)
+        if self.ranks.is_first:
+            runfolder.prune(self.folder, self.config.keep)
         return path
+
+    def _write(self, path: Path, model: GPT | None, state: TrainingState, *, is_best: bool) -> OSError | None:
+        """The writing part of `_save`, which the first rank does alone; what went wrong, if anything."""
+        if model is None or self._metrics is None or self.folder is None:
+            return None
+        try:
+            self._metrics.flush()
+            Checkpoint(model, self.tokenizer).save(path, state=state, replace=True)
+            for name in ("last", "best") if is_best else ("last",):
+                runfolder.point(self.folder, name, path)
+        except OSError as error:
+            return error
+        return None
 
     def _save_unsaved(self) -> None:
         if self.step > self._saved.step:
             self._save(is_best=False)
+
+
+def _engine_again(facts: Mapping[str, Any], changes: Mapping[str, Any], ranks: Ranks) -> Engine:
+    """The engine that a checkpoint records, with what is to change."""
+    recorded = {**facts["engine"], "compile": "on" if facts["engine"]["compile"] else "off"}
+    if facts.get("processes", 1) != ranks.world_size:
+        recorded["threads"] = ranks.threads(facts["config"]["threads"])
+    return choose_engine(**{**recorded, **{name: value for name, value in changes.items() if name in ENGINE}})
 
 
 def _finite(*numbers: float) -> bool:
