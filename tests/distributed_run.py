@@ -5,6 +5,7 @@ torchrun --nproc-per-node 2 tests/distributed_run.py FOLDER '{"config": {...}, "
 
 import json
 import os
+import shutil
 import signal
 import sys
 from contextlib import nullcontext
@@ -32,6 +33,12 @@ def dataset(n: int, seed: int, mode: str) -> TokenDataset:
     for jump in jumps[1:]:
         ids.append(int((ids[-1] * 5 + 1 + jump) % VOCAB))
     return TokenDataset.from_tokens(ids, vocab_size=VOCAB, block_size=BLOCK, mode=mode, eot_id=0)
+
+
+def half_of(run: Path, to: Path) -> None:
+    """Copies a run as a process killed before its last save leaves it."""
+    shutil.copytree(run, to, symlinks=True)
+    shutil.rmtree(runfolder.step_folder(to, runfolder.steps(to)[-1]))
 
 
 def train(ranks: Ranks, folder: Path, spec: dict[str, Any]) -> int:
@@ -72,6 +79,9 @@ def main(words: Any) -> int:
     ranks, codes = Ranks.from_environment(), [0]
     with ranks.joined(), nullcontext() if ranks.is_first else silent():
         for folder, spec in zip(words[::2], map(json.loads, words[1::2]), strict=True):
+            with ranks.after_first():
+                if ranks.is_first and "half_of" in spec:
+                    half_of(Path(spec["half_of"]), Path(folder))
             how = spec["config"].get("distributed", "auto") if "WORLD_SIZE" in os.environ else "auto"
             codes.append(train(Ranks.from_environment(how), Path(folder), spec))
     return max(codes)

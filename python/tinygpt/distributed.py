@@ -126,6 +126,7 @@ class Ranks:
         )
         try:
             yield
+            sys.stdout.flush()  # torchrun may end this rank as soon as another one has ended with a signal's code
             self.barrier()
         except Exception as error:
             if isinstance(error, RuntimeError) and _is_from_group(error):
@@ -351,7 +352,7 @@ def _is_from_group(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "TCPStore"))
 
 
-def _arrives(store: object, key: str, seconds: float = 5) -> bool:
+def _arrives(store: object, key: str, seconds: float = 3) -> bool:
     """Whether another rank sets `key` within the time."""
     try:
         store.wait([key], timedelta(seconds=seconds))  # type: ignore[attr-defined]
