@@ -276,9 +276,7 @@ def test_no_spike_is_skipped_where_none_is_asked_for(tmp_path: Path, factor: flo
 
 def with_engine(config: TrainConfig, **measured: Any) -> Trainer:
     """A trainer on an engine that has measured something."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tinygpt.trainer.choose_engine", lambda **_: Engine(device="cpu", **measured))
-        return Trainer(model(), stream(), config=config)
+    return Trainer(model(), stream(), config=config, engine=Engine(device="cpu", **measured))
 
 
 def test_run_continued_from_an_older_checkpoint_drops_what_came_after(tmp_path: Path) -> None:

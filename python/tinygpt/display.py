@@ -7,11 +7,16 @@ from tqdm import tqdm
 
 
 class Display:
-    """A bar on standard error when that is a terminal, else lines on standard output; a context manager."""
+    """A bar on standard error when that is a terminal, else lines on standard output; a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        is_shown: False shows nothing: of the processes that train together one tells.
+    """
+
+    def __init__(self, *, is_shown: bool = True) -> None:
+        self._is_shown = is_shown
         self._bar: tqdm[Any] | None = None
-        if sys.stderr.isatty():
+        if is_shown and sys.stderr.isatty():
             self._bar = tqdm(unit="step", dynamic_ncols=True)
 
     def __enter__(self) -> "Display":
@@ -33,6 +38,8 @@ class Display:
 
     def line(self, text: str, *, above_bar: bool = True) -> None:
         """Prints a line; with `above_bar` false only where there is no bar."""
+        if not self._is_shown:
+            return
         if self._bar is None:
             print(text, flush=True)
         elif above_bar:

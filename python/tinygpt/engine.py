@@ -88,15 +88,18 @@ class Engine:
         dtype = getattr(torch, self.dtype)
         is_shared = all(parameter.dtype == dtype for parameter in model.parameters())
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())} if is_shared else {}
-        work = copy.deepcopy(model, shared).to(dtype)
-        work.loss_chunk, work.recompute = self.loss_chunk, self.recompute
-        for block in work.blocks:
+        return self.prepare(copy.deepcopy(model, shared).to(dtype))
+
+    def prepare(self, model: GPT) -> GPT:
+        """`model` itself, set up for this engine's form of attention, size of chunks and compiler."""
+        model.loss_chunk, model.recompute = self.loss_chunk, self.recompute
+        for block in model.blocks:
             assert isinstance(block, Block)
             block.attention.form = self.attention
             if self.compile:
                 # One block at a time: all are one program, compiled once.
                 block.compile(dynamic=False)
-        return work
+        return model
 
     def synchronize(self) -> None:
         """Waits until the device has done what it was given, so that a clock read now is true."""

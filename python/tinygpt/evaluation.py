@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from tinygpt.dataset import TokenDataset
+from tinygpt.distributed import Ranks
 
 if TYPE_CHECKING:
     from tinygpt.model import GPT
@@ -38,6 +39,7 @@ def evaluate(
     batch_size: int = 12,
     token_lengths: tuple[ArrayLike, ArrayLike] | None = None,
     device: str | torch.device | None = None,
+    ranks: Ranks | None = None,
 ) -> Evaluation:
     """Loss on the same windows each time, every one at most once, with dropout off and no gradient.
 
@@ -48,6 +50,7 @@ def evaluate(
         batch_size: Windows in a batch, B.
         token_lengths: Bytes and characters of each id, two arrays (V,), as `Tokenizer.token_lengths()` returns them.
         device: Where the model is; None asks its parameters.
+        ranks: Those that share the batches out among them; the figures are the same for any number of them.
 
     Raises:
         ValueError: `batches` or `batch_size` is below 1, or `token_lengths` are not the dataset's.
@@ -70,27 +73,34 @@ def evaluate(
         raise ValueError(f"token_lengths are of {lengths.shape[1]} ids, but the data have {dataset.vocab_size}")
     device = next(model.parameters()).device if device is None else device
     n_windows = len(dataset) if batches is None else min(len(dataset), batches * batch_size)
-    nats, n_tokens, text = 0.0, 0, np.zeros(2, np.int64)
+    n_batches, ranks = math.ceil(n_windows / batch_size), ranks or Ranks()
+    nats, counts = [0.0] * n_batches, np.zeros(3, np.int64)  # tokens, bytes, characters
     was_training = model.training
     model.eval()
     try:
-        for k in range(math.ceil(n_windows / batch_size)):
+        for first in range(0, n_batches, ranks.world_size):
+            k = min(first + ranks.rank, n_batches - 1)  # where the batches do not go round, some ranks do the last, too
             # The last batch runs into the next epoch; those rows were met already.
             x, y = (ids[: n_windows - k * batch_size] for ids in dataset.batch(k, batch_size=batch_size))  # each (B, T)
-            targets = y[y >= 0].numpy()
-            n_tokens += len(targets)
-            if lengths is not None:
-                text += lengths[:, targets].sum(axis=1)
             with torch.no_grad():
-                nats += float(model.loss(x.to(device), y.to(device), scale=1.0))
+                loss_sum = float(model.loss(x.to(device), y.to(device), scale=1.0))
+            if k != first + ranks.rank:
+                continue
+            nats[k] = loss_sum
+            targets = y[y >= 0].numpy()
+            counts[0] += len(targets)
+            if lengths is not None:
+                counts[1:] += lengths[:, targets].sum(axis=1)
     finally:
         model.train(was_training)
-    loss = nats / n_tokens
-    n_bytes, n_characters = text.tolist()
+    # Each batch's sum was made by one rank alone and the sums are added in the order of the batches: the same bits.
+    n_tokens, n_bytes, n_characters = map(int, ranks.sum(*counts.tolist()))
+    total = sum(ranks.sum(*nats))
+    loss = total / n_tokens
     return Evaluation(
         loss=loss,
         perplexity=math.inf if loss > 700 else math.exp(loss),
-        bits_per_byte=nats / math.log(2) / n_bytes if n_bytes else None,
-        bits_per_character=nats / math.log(2) / n_characters if n_characters else None,
+        bits_per_byte=total / math.log(2) / n_bytes if n_bytes else None,
+        bits_per_character=total / math.log(2) / n_characters if n_characters else None,
         n_tokens=n_tokens,
     )

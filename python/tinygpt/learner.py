@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tinygpt._core import FormatError
 from tinygpt.crossentropy import IGNORED, add_wide
+from tinygpt.distributed import Ranks
 from tinygpt.engine import Engine
 from tinygpt.model import GPT
 from tinygpt.optim import build_optimizers
@@ -29,16 +30,19 @@ class Learner:
         model: Trained in place, and moved to the engine's device.
         config: Optimiser, seed, clipping, and the windows of one forward pass.
         engine: How a step runs.
+        ranks: Those that take each step together; each learns from its own rows of the batch.
 
     Source: Micikevicius et al. 2018, section 3.1 (arXiv:1710.03740), for the masters.
     """
 
-    def __init__(self, model: GPT, config: TrainConfig, engine: Engine) -> None:
+    def __init__(self, model: GPT, config: TrainConfig, engine: Engine, ranks: Ranks | None = None) -> None:
+        self._ranks = ranks or Ranks()
         self.model = model.to(engine.device)
+        self._ranks.distribute(self.model, self.model.blocks, dtype=engine.dtype)
         self.engine = engine
         self._config = config
         self._scaler = engine.scaler()
-        self._random = RandomStream(config.seed, engine.device)
+        self._random = RandomStream(self._ranks.seed(config.seed), engine.device)
         self._optimizers = build_optimizers(
             config.optimizer,
             self.model,
@@ -53,21 +57,22 @@ class Learner:
         """One optimiser step; the weights stay as they are when its loss or gradient is not finite, or a spike.
 
         Args:
-            x: Ids of the whole batch, int64 (B, T).
+            x: Ids of the whole batch, or of this rank's rows of it, int64 (B, T).
             y: Targets, int64 (B, T); -100 is none.
             learning_rate: Rate of this step.
             norm_limit: Longest gradient that moves the weights.
 
         Returns:
-            Loss, nats per target token, and norm of the gradient before clipping.
+            Loss, nats per target token, and norm of the gradient before clipping: of the batch of all ranks.
         """
         self.refresh()
         self._work.train()
         loss = self.accumulate(x, y)
+        self._ranks.sum_gradients(self.model.parameters())
         for optimizer in self._optimizers:
             self._scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._config.grad_clip or math.inf)
-        numbers = loss, norm.item()
+        norm = self._ranks.clip_gradients(self.model.parameters(), self._config.grad_clip or math.inf)
+        numbers = self._ranks.sum(loss)[0], norm
         if all(map(math.isfinite, numbers)) and numbers[1] <= norm_limit:
             for optimizer in self._optimizers:
                 for group in optimizer.param_groups:
@@ -87,6 +92,8 @@ class Learner:
         return self._work
 
     def _working_copy(self) -> GPT:
+        if self._ranks.how == "fsdp":  # which casts and gathers the model's own parts
+            return self.engine.prepare(self.model)
         work = self.engine.working_copy(self.model)
         for copy, own in zip(work.parameters(), self.model.parameters(), strict=True):
             if copy is not own and copy.requires_grad:
@@ -101,10 +108,13 @@ class Learner:
         Returns:
             Loss, nats per target token.
         """
+        (n_targets,) = self._ranks.sum((y != IGNORED).sum().item())
         while True:
             try:
-                loss = self._accumulate(x, y)
+                loss = self._accumulate(x, y, n_targets)
             except torch.OutOfMemoryError as error:
+                if self._ranks.how == "fsdp":  # the others are in the middle of the same pass
+                    raise
                 n = self.engine.micro_batch or self._config.batch_size
                 if n == 1:
                     raise RuntimeError(
@@ -133,17 +143,18 @@ class Learner:
         self.refresh()
         self._work.train()
 
-    def _accumulate(self, x: Tensor, y: Tensor) -> float:
+    def _accumulate(self, x: Tensor, y: Tensor, n_targets: float) -> float:
         self._drop_gradients()  # a step that was broken off may have left some
         scale = self._scaler.get_scale()
-        n_targets = (y != IGNORED).sum().item()
         total = torch.zeros((), device=self.engine.device)
         head = self.model.head_weight
-        head.grad = torch.zeros_like(head) if head.requires_grad else None  # (V, C)
+        if head.requires_grad and self._ranks.how != "fsdp":
+            head.grad = torch.zeros_like(head)  # (V, C)
         n_windows = self.engine.micro_batch or self._config.batch_size
         with self._random.use(), self.engine.products():
             for start in range(0, len(x), n_windows):
                 part = slice(start, start + n_windows)
+                self._ranks.reduce_after(self._work, is_last=part.stop >= len(x))
                 # Every target of the whole batch weighs the same, whichever part it is in.
                 ids, targets = self._moved(x[part]), self._moved(y[part])  # each (B, T)
                 loss = self._work.loss(ids, targets, scale=scale / n_targets, head_grad=head.grad)
@@ -161,6 +172,21 @@ class Learner:
         for parameter in (*self.model.parameters(), *self._work.parameters()):
             parameter.grad = None
 
+    def whole_model(self) -> GPT | None:
+        """The model as a process alone would have it, on the first rank; None on the others, which must take part.
+
+        It is the model in training, or a copy on the CPU where that is sharded.
+        """
+        if self._ranks.how != "fsdp":
+            return self.model if self._ranks.is_first else None
+        weights = self._ranks.gather(self.model.state_dict())
+        if not self._ranks.is_first:
+            return None
+        with torch.device("meta"):
+            whole = GPT(self.model.config)
+        whole.load_state_dict(weights, assign=True)
+        return whole
+
     @property
     def is_finding_scale(self) -> bool:
         """Whether a gradient out of range may yet be the loss scale's fault: float16 finds its scale by overflowing."""
@@ -172,24 +198,36 @@ class Learner:
         return dict(self._scaler.state_dict())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Optimiser and random state, flat: `optimizer/<parameter>/<entry>` and `random/<device>` -> tensor."""
+        """Optimiser and random state, flat: `optimizer/<parameter>/<entry>` and `random/<device>` -> tensor.
+
+        They are whole on the first rank, which has the random state of the others as `random/<rank>/<device>`; the
+        others, which must take part, get none.
+        """
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.model.named_parameters()}
         flat = {
-            f"optimizer/{names[parameter]}/{entry}": value.detach().cpu()
+            f"optimizer/{names[parameter]}/{entry}": value
             for optimizer in self._optimizers
             for parameter, state in optimizer.state.items()
             for entry, value in state.items()
             if isinstance(value, Tensor)
         }
-        return {**flat, **{f"random/{device}": state for device, state in self._random.state().items()}}
+        random = {
+            _random_key(rank) + device: copy
+            for device, state in self._random.state().items()
+            for rank, copy in enumerate(self._ranks.gather_copies(state))
+        }
+        return self._ranks.gather({**flat, **random})
 
     def restore(self, tensors: Mapping[str, Tensor], scaler_state: Mapping[str, float]) -> None:
-        """Goes on where `tensors` and `scaler_state` were taken.
+        """Goes on where `tensors` and `scaler_state` were taken, by any number of ranks.
+
+        A rank that was not there begins its random numbers anew.
 
         Raises:
             FormatError: A tensor belongs to no parameter, is of another shape or type, or is missing.
         """
-        self._random.restore({key.split("/")[1]: value for key, value in tensors.items() if key.startswith("random/")})
+        key = _random_key(self._ranks.rank)
+        self._random.restore({name[len(key) :]: value for name, value in tensors.items() if name.startswith(key)})
         if self._scaler.is_enabled() and scaler_state:
             self._scaler.load_state_dict(dict(scaler_state))
         parameters = dict(self.model.named_parameters())
@@ -197,9 +235,18 @@ class Learner:
         names = {parameter: name for name, parameter in parameters.items()}
         for optimizer in self._optimizers:
             order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-            packed = {index: states[name] for index, name in enumerate(order) if name in states}
+            packed = {
+                index: {entry: self._ranks.part(value, parameters[name]) for entry, value in states[name].items()}
+                for index, name in enumerate(order)
+                if name in states
+            }
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": packed, "param_groups": groups})
+
+
+def _random_key(rank: int) -> str:
+    """What stands before the device's name; the first rank's key is that of a process alone."""
+    return f"random/{rank}/" if rank else "random/"
 
 
 def _optimizer_states(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

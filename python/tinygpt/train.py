@@ -1,8 +1,10 @@
 """`tinygpt train`: train a model on text or on prepared shards, or continue a run."""
 
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tinygpt import runfolder
 from tinygpt.command import byte_bar, run
 from tinygpt.config import Options, load, read, to_yaml
+from tinygpt.distributed import Ranks, label, silent
 from tinygpt.header import read_header
 from tinygpt.interruption import stop_on_signals
 from tinygpt.manifest import Manifest
@@ -50,7 +53,14 @@ DATA = "a prepared folder, a .bin file, a text file or a folder of texts"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of `tinygpt train`: 0 done, 130 or 143 stopped by a signal after saving, 2 and 1 for errors."""
-    return run(_train, argv, verb="train")
+    return run(_joined, argv, verb=label("train"))
+
+
+def _joined(argv: Sequence[str]) -> int:
+    """`_train`, on every rank; the first alone prints."""
+    ranks = Ranks.from_environment()
+    with ranks.joined(), nullcontext() if ranks.is_first else silent():
+        return _train(argv)
 
 
 def _train(argv: Sequence[str]) -> int:
@@ -62,14 +72,25 @@ def _train(argv: Sequence[str]) -> int:
     options.build(Preparation), options.build(GPTConfig)  # refused before any work is done
     config = options.build(TrainConfig)
     check_packages(tensorboard=config.tensorboard, wandb=config.wandb)
-    with lock_folder(out):  # nobody else's run is prepared over
-        trainer = _resumed(options, out, recorded) if is_resumed else _begun(options, out)
+    ranks = _ranks(options)
+    with lock_folder(out) if ranks.is_first else nullcontext():  # nobody else's run is prepared over
+        trainer = _resumed(options, out, recorded, ranks) if is_resumed else _begun(options, out, ranks)
     flags = replace(options.build(TrainFlags), out=out)
     settings = to_yaml(flags, options.build(Preparation), trainer.model.config, trainer.config, without=("resume",))
     with trainer.locked():  # to the end: the settings that stand there are those of the run that is trained there
         trainer.check_folder()
-        write_file(out / "config.yaml", settings)
+        if ranks.is_first:
+            write_file(out / "config.yaml", settings)
         return _fit(trainer, out)
+
+
+def _ranks(options: Options) -> Ranks:
+    """The processes of this run; what a run was recorded with does not bind one that continues it by itself."""
+    config = options.build(TrainConfig)
+    is_asked = "distributed" in options.given(TrainConfig) or Ranks.from_environment().how != "none"
+    ranks = Ranks.from_environment(config.distributed if is_asked else "auto")
+    ranks.check_share(config.windows_per_step)
+    return ranks
 
 
 def _run_folder(flags: TrainFlags) -> tuple[Path, bool]:
@@ -95,20 +116,20 @@ def _run_folder(flags: TrainFlags) -> tuple[Path, bool]:
     return out, bool(found)
 
 
-def _begun(options: Options, out: Path) -> "Trainer":
+def _begun(options: Options, out: Path, ranks: Ranks) -> "Trainer":
     """The trainer of a new run."""
     flags, how, config = options.build(TrainFlags), options.build(Preparation), options.build(TrainConfig)
     assert flags.data is not None  # _run_folder saw to it
     shape = options.build(GPTConfig)
     changes: dict[str, Any] = {} if flags.val_data is None else {"val_fraction": 0.0}
-    data = _shards(flags.data, out / "data", how, shape.vocab_size, changes)
+    data = _shards(flags.data, out / "data", how, shape.vocab_size, changes, ranks)
     val_data = None
     if flags.val_data is not None:
         kin = how.tokenizer or (data if (data / "tokenizer.json").is_file() else None)
         if kin is None and not _is_prepared(flags.val_data):
             raise ValueError(f"--val-data {flags.val_data} is text; --tokenizer must name the tokenizer of {data}")
         changes["tokenizer"] = kin
-        val_data = _shards(flags.val_data, out / "val-data", how, shape.vocab_size, changes)
+        val_data = _shards(flags.val_data, out / "val-data", how, shape.vocab_size, changes, ranks)
     tokenizer = how.named_tokenizer()
 
     import torch  # not before the text is prepared: it takes half a gigabyte
@@ -122,10 +143,11 @@ def _begun(options: Options, out: Path) -> "Trainer":
     torch.manual_seed(config.seed)
     model = GPT(options.build(GPTConfig, vocab_size=train.vocab_size))
     config = replace(config, device="cpu") if flags.cpu else config
-    return Trainer(model, train, val, config, folder=out, tokenizer=tokenizer, say=partial(print, flush=True))
+    say = partial(print, flush=True)
+    return Trainer(model, train, val, config, folder=out, tokenizer=tokenizer, ranks=ranks, say=say)
 
 
-def _resumed(options: Options, out: Path, recorded: Mapping[str, Any]) -> "Trainer":
+def _resumed(options: Options, out: Path, recorded: Mapping[str, Any], ranks: Ranks) -> "Trainer":
     """The trainer of a run where it stopped; what the flags say must agree with it, or be of what may change."""
     flags, how, given = options.build(TrainFlags), options.build(Preparation), options.given(TrainFlags)
     moved = [name for name in ("data", "val_data") if name in given and not _same(given[name], recorded.get(name))]
@@ -149,6 +171,7 @@ def _resumed(options: Options, out: Path, recorded: Mapping[str, Any]) -> "Train
             train, val = _datasets(data, val_data, shape, flags.stride)
     tokenizer = how.named_tokenizer()
     source = out if flags.resume in (None, "auto") else Path(flags.resume)
+    changes["ranks"] = ranks
     return Trainer.resume(source, train=train, val=val, tokenizer=tokenizer, model_config=shape, **changes)
 
 
@@ -170,19 +193,27 @@ def _is_prepared(path: Path) -> bool:
     return path.suffix == ".bin" or (path / "manifest.json").is_file()
 
 
-def _shards(path: Path, folder: Path, how: Preparation, vocab_size: int, changes: Mapping[str, Any]) -> Path:
+def _shards(
+    path: Path, folder: Path, how: Preparation, vocab_size: int, changes: Mapping[str, Any], ranks: Ranks
+) -> Path:
     """`path` if it holds tokens, else `folder`, which then holds the text of `path` as tokens."""
     if _is_prepared(path):
         plain = Preparation(tokenizer=how.tokenizer)
         for name in (f.name for f in fields(how) if getattr(how, f.name) != getattr(plain, f.name)):
             raise ValueError(f"--{name.replace('_', '-')} is for text, but {path} is prepared already; leave it away")
         return path
-    how = replace(how, **changes)
+    with ranks.after_first():
+        if ranks.is_first:
+            _prepare(path, folder, replace(how, **changes), vocab_size)
+    return folder
+
+
+def _prepare(path: Path, folder: Path, how: Preparation, vocab_size: int) -> None:
+    """Makes `folder` hold the text of `path` as tokens, and says so."""
     manifest, is_new = how.prepare(how.corpus([path]), folder, vocab_size=vocab_size, bar=byte_bar)
     n_tokens = sum(shard.tokens for shards in manifest.splits.values() for shard in shards)
     end = "" if is_new else ", prepared already and unchanged"
     print(f"{folder}: {n_tokens:,} tokens of {manifest.vocab_size:,} kinds from {path}{end}", flush=True)
-    return folder
 
 
 def _datasets(
@@ -226,6 +257,8 @@ def _fit(trainer: "Trainer", out: Path) -> int:
     print(f"written: {', '.join(str(out / name) for name in names if (out / name).exists())}")
     if trainer.tokenizer is not None:
         print(f'next: tinygpt generate --checkpoint {out} --prompt "..." --temperature 0.8')
+    if interruption.exit_code == 0 and result.reason in signal.Signals.__members__:  # it reached another rank
+        return 128 + signal.Signals[result.reason]
     return interruption.exit_code
 
 
@@ -233,6 +266,8 @@ def _say_plan(trainer: "Trainer") -> None:
     """What will be trained, and what it will take."""
     engine, train, windows = trainer.engine, trainer.train, trainer.config.windows_per_step
     print(f"{trainer.model.n_parameters:,} parameters; {engine}")
+    if trainer.ranks.how != "none":
+        print(f"{trainer.ranks.world_size} processes, {trainer.ranks.how}")
     print(f"{train.n_tokens:,} tokens, {len(train):,} windows an epoch, {windows} windows a step")
     if trainer.step:
         changed = f" with {', '.join(trainer.changed)}" if trainer.changed else ""

@@ -75,7 +75,9 @@ class TrainConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether the blocks go through torch.compile: auto does where it pays within the run."""
     threads: int | None = None
-    """CPU threads; none takes what torch finds, or fewer where that is faster."""
+    """CPU threads; none takes what torch finds, fewer where that is faster, or a process's share of the cores."""
+    distributed: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How processes under torchrun share a model: auto is ddp, each holds all of it; fsdp, each holds a part."""
     attention: Literal["auto", "fused", "explicit"] = "auto"
     """Form of attention: torch's own, or by matrix products that hold all weights; auto takes the faster."""
     matmul: Literal["auto", "highest", "medium"] = "auto"
@@ -145,6 +147,7 @@ class TrainConfig:
 # steps are. All else decides what the steps already taken meant.
 LIMITS = ("max_steps", "epochs", "max_tokens", "max_seconds")
 ENGINE = ("device", "dtype", "compile", "threads", "attention", "matmul", "micro_batch", "loss_chunk", "recompute")
+MEASURED = ("tokens_per_second", "memory_bytes", "gemm_flops")
 COURSE = (
     *("learning_rate", "min_lr_fraction", "warmup_steps", "schedule", "weight_decay"),
     *("grad_clip", "spike_factor", "patience"),
@@ -153,4 +156,4 @@ HABITS = (
     *("log_every", "eval_every", "eval_train", "save_every", "keep", "sample_every", "sample_prompt"),
     *("tensorboard", "wandb"),
 )
-CHANGEABLE = frozenset((*LIMITS, *ENGINE, "ram", *COURSE, *HABITS))
+CHANGEABLE = frozenset((*LIMITS, *ENGINE, "ram", "distributed", *COURSE, *HABITS))

@@ -5,7 +5,10 @@ run's own random stream, so a run that was killed and continued ends, on the sam
 same bits.
 """
 
+import errno
 import math
+import os
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +25,7 @@ from tinygpt.checkpoint import Checkpoint, TrainingState
 from tinygpt.dataset import TokenDataset
 from tinygpt.diskroom import DiskRoom, disk_room
 from tinygpt.display import Display
+from tinygpt.distributed import Ranks
 from tinygpt.engine import Engine, environment, settle
 from tinygpt.evaluation import Evaluation, evaluate
 from tinygpt.forecast import Forecast
@@ -36,11 +40,13 @@ from tinygpt.report import TrainResult as TrainResult
 from tinygpt.report import metrics_line
 from tinygpt.staging import lock_folder, sweep
 from tinygpt.trackers import Trackers, check_packages
-from tinygpt.trainconfig import CHANGEABLE, ENGINE, LIMITS
+from tinygpt.trainconfig import CHANGEABLE, ENGINE, LIMITS, MEASURED
 from tinygpt.trainconfig import TrainConfig as TrainConfig
 
 MOST_FAULTS = 3  # in a row: steps skipped, saves without room on the disk
 SAMPLE_TOKENS = 100
+# How ranks tell each other why they stop; any other reason is 1000 and "stop" to those who did not have it.
+_STOPS: dict[str | None, int] = {None: 0, **{name: int(number) for name, number in signal.Signals.__members__.items()}}
 _UNKNOWN_STEPS = 1 << 40  # while the length of a run is being forecast, its learning rate is that of an endless one
 
 
@@ -54,11 +60,15 @@ class Trainer:
         config: How to train.
         folder: The run's folder, for checkpoints, metrics.jsonl and metrics.csv; None keeps nothing.
         tokenizer: Saved with the model and used for samples; None takes the tokenizer.json beside the shards, if any.
-        engine: How a step runs; None chooses, and measures for that if the run is long enough to gain by it.
+        ranks: The processes that train together; each makes a Trainer of the same arguments inside `ranks.joined()`.
+            The first one alone writes. None is a process alone.
+        engine: How a step runs; None chooses, and measures for that if the run is long enough to gain by it and
+            the process is alone.
         say: Called with a line for each candidate that is measured.
 
     Raises:
-        ValueError: Model, data and tokenizer do not belong together, or this machine cannot do what `config` asks.
+        ValueError: Model, data and tokenizer do not belong together, this machine cannot do what `config` asks, or
+            the ranks cannot share a step's windows equally.
         FileExistsError: `folder` holds checkpoints already; `resume` continues them.
 
     Example:
@@ -81,11 +91,14 @@ class Trainer:
         *,
         folder: str | Path | None = None,
         tokenizer: AnyTokenizer | None = None,
+        ranks: Ranks | None = None,
         engine: Engine | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.config = config or TrainConfig()
         check_packages(tensorboard=self.config.tensorboard, wandb=self.config.wandb)
+        self.ranks = ranks or Ranks()
+        self.ranks.check_share(self.config.windows_per_step)
         self.train, self.val = train, val
         self.tokenizer = lineage.tokenizer_beside(train) if tokenizer is None else tokenizer
         lineage.check_kinship(model, train, val, self.tokenizer)
@@ -110,14 +123,15 @@ class Trainer:
         self._metrics: MetricsLog | None = None
         self._trackers: Trackers | None = None
         self._data_facts: dict[str, Any] = {}
-        self._stop_reason: str | None = None
+        self._asked_to_stop: str | None = None  # of this rank, at any moment
+        self._stop_reason: str | None = None  # of all ranks, since they last agreed
         self._ended_by: str | None = None  # the reason of the stop that ended the last `steps()`
         self._failed_saves = 0
         self._is_locked = self._goes_back = False
         self._later: frozenset[int] = frozenset()  # checkpoints after this one that were there when it was loaded
         self.changed: tuple[str, ...] = ()
         """What `resume` changed in the settings, each as "name: old -> new"."""
-        self._learner = Learner(model, self.config, engine or self._chosen_engine(model, say))
+        self._learner = Learner(model, self.config, engine or self._chosen_engine(model, say), self.ranks)
 
     @classmethod
     def resume(
@@ -128,6 +142,7 @@ class Trainer:
         val: TokenDataset | None = None,
         tokenizer: AnyTokenizer | None = None,
         model_config: GPTConfig | None = None,
+        ranks: Ranks | None = None,
         **changes: Any,
     ) -> "Trainer":
         """The trainer of a run where a checkpoint left it, with the engine recorded there.
@@ -139,6 +154,7 @@ class Trainer:
             val: The same validation data; None opens them where they were.
             tokenizer: The same tokenizer; None takes the checkpoint's.
             model_config: Compared with the checkpoint's, when given.
+            ranks: As for the class; not necessarily as many as before.
             **changes: Fields of TrainConfig with new values, of those that `trainconfig.CHANGEABLE` lists.
 
         Raises:
@@ -174,17 +190,14 @@ class Trainer:
         if found:
             raise ValueError(f"{run} was trained with other values ({'; '.join(found)}); use them or another folder")
         checkpoint = Checkpoint.load(source, verify=False)
-        recorded = {**facts["engine"], "compile": "on" if facts["engine"]["compile"] else "off"}
-        recorded |= {name: value for name, value in changes.items() if name in ENGINE}
-        engine = settle(**{name: recorded[name] for name in ENGINE})
-        measured = {name: facts["engine"][name] for name in ("tokens_per_second", "memory_bytes", "gemm_flops")}
         trainer = cls(
             checkpoint.model,
             train,
             val,
             config,
             tokenizer=checkpoint.tokenizer if tokenizer is None else tokenizer,
-            engine=engine if changes.keys() & set(ENGINE) else replace(engine, **measured),
+            ranks=ranks,
+            engine=_engine_again(facts, changes, ranks or Ranks()),
         )
         trainer.folder, trainer._goes_back = run, step is not None
         trainer._restore(state, changes)
@@ -243,7 +256,7 @@ class Trainer:
 
         Another `steps()` or `fit()` goes on from there.
         """
-        self._stop_reason = reason
+        self._asked_to_stop = reason
 
     def check_folder(self) -> None:
         """Returns when this run can go on in its folder; `steps()` asks, too.
@@ -269,7 +282,7 @@ class Trainer:
         Raises:
             BlockingIOError: Another process, or another trainer, holds it; the message names it.
         """
-        if self.folder is None or self._is_locked:
+        if self.folder is None or self._is_locked or not self.ranks.is_first:
             yield
             return
         with lock_folder(self.folder):
@@ -298,12 +311,12 @@ class Trainer:
         if self.folder is None and (self.config.tensorboard or self.config.wandb):
             raise ValueError("tensorboard and wandb write into the run's folder, and there is none; give folder=")
         with ExitStack() as stack:
-            if self.folder is not None:
+            if self.folder is not None and self.ranks.is_first:
                 stack.enter_context(self.locked())
                 self._open_folder(self.folder, stack)
             self._session, self._pace = (time.perf_counter(), self._progress.seconds), None
             try:
-                while self._why_ended() is None:
+                while self._agreed_end() is None:
                     yield self._take_step()
             except GeneratorExit:  # the loop over the steps was left
                 self._save_unsaved()
@@ -311,12 +324,12 @@ class Trainer:
             else:
                 self._save_unsaved()
             finally:
-                self._ended_by, self._stop_reason = self._stop_reason, None
+                self._ended_by, self._stop_reason, self._asked_to_stop = self._stop_reason, None, None
 
     def fit(self) -> TrainResult:
         """Trains to the end, with a bar on a terminal and plain lines elsewhere; raises as `steps` does."""
         report = evaluation = evaluation_train = None
-        with Display() as display:
+        with Display(is_shown=self.ranks.is_first) as display:
             for report in self.steps():
                 evaluation = report.evaluation or evaluation
                 evaluation_train = report.evaluation_train or evaluation_train
@@ -348,13 +361,15 @@ class Trainer:
         """One optimiser step and all that is due after it."""
         config, started = self.config, time.perf_counter()
         rate = self._learning_rate()
-        x, y = self.train.batch(self.step, batch_size=config.windows_per_step, seed=config.seed)  # each (B, T)
-        n_tokens = int((y != -100).sum())
+        place = {"rank": self.ranks.rank, "world_size": self.ranks.world_size}
+        x, y = self.train.batch(self.step, batch_size=config.windows_per_step, seed=config.seed, **place)  # each (B, T)
+        n_tokens = int(self.ranks.sum(int((y != -100).sum()))[0])
         norm_limit = self._progress.norm_limit(config)
         loss, grad_norm = self._learner.learn(x, y, rate, norm_limit=norm_limit)
-        seconds = time.perf_counter() - started
+        # One clock for all: what is due by the time is then due on every rank.
+        seconds, elapsed = self.ranks.of_first(time.perf_counter() - started, self._seconds())
         fault = _fault(loss, grad_norm, norm_limit)
-        self._advance(loss, grad_norm, n_tokens, seconds, fault)
+        self._advance(loss, grad_norm, n_tokens, seconds, elapsed, fault)
 
         is_evaluated = self._is_due("eval_every") or self._limit_reached() is not None
         evaluation = self._evaluate(self.val) if is_evaluated else None
@@ -383,12 +398,14 @@ class Trainer:
             self._log(report)
         return replace(report, saved=self._save(is_best=is_best) if is_best or self._is_save_due() else None)
 
-    def _advance(self, loss: float, grad_norm: float, n_tokens: int, step_seconds: float, fault: str | None) -> None:
+    def _advance(
+        self, loss: float, grad_norm: float, n_tokens: int, step_seconds: float, elapsed: float, fault: str | None
+    ) -> None:
         """Counts a step, ends a run that diverges, and forecasts the length of one limited by seconds alone."""
         is_scales = math.isfinite(loss) and not math.isfinite(grad_norm) and self._learner.is_finding_scale
         self._progress = self._progress.after_step(
             tokens=n_tokens,
-            seconds=self._seconds(),
+            seconds=elapsed,
             skipped=fault is not None,
             is_fault=fault is not None and not is_scales,
             norm=grad_norm,
@@ -452,14 +469,15 @@ class Trainer:
                 batch_size=self.config.eval_batch_size or self.config.batch_size,
                 token_lengths=self._token_lengths,
                 device=self.engine.device,
+                ranks=self.ranks,
             )
 
     def _sample(self) -> str | None:
-        if self.tokenizer is None:
+        if self.tokenizer is None or (model := self._learner.whole_model()) is None:
             return None
-        self.model.eval()
+        model.eval()
         seed, prompt = self.config.seed + self.step, self.config.sample_prompt
-        checkpoint = Checkpoint(self.model, self.tokenizer)
+        checkpoint = Checkpoint(model, self.tokenizer)
         return checkpoint.generate(prompt, max_new_tokens=SAMPLE_TOKENS, temperature=0.8, seed=seed)
 
     def _is_due(self, name: str) -> bool:
@@ -480,7 +498,10 @@ class Trainer:
         return ends[0] != ends[1]
 
     def _chosen_engine(self, model: GPT, say: Callable[[str], None] | None) -> Engine:
-        """What the run's length makes worth measuring is measured."""
+        """What the run's length makes worth measuring is measured, by a process that is alone."""
+        if self.ranks.how != "none":
+            wanted = {name: getattr(self.config, name) for name in ENGINE}
+            return settle(**{**wanted, "threads": self.ranks.threads(self.config.threads)})
         planned = self.total_steps
         steps_tokens = math.inf if planned is None else planned * self.config.windows_per_step * self.train.block_size
         seconds = self.config.max_seconds or math.inf
@@ -492,6 +513,15 @@ class Trainer:
 
     def _why_ended(self) -> str | None:
         return self._limit_reached() or self._stop_reason
+
+    def _agreed_end(self) -> str | None:
+        """Why the run is at its end, by the same step on every rank: a signal may have reached only one."""
+        number = _STOPS.get(self._asked_to_stop, 1000)
+        agreed = self.ranks.largest(number)
+        if agreed:
+            own = self._asked_to_stop if number == agreed else None
+            self._stop_reason = own or next((name for name, n in _STOPS.items() if n == agreed), None) or "stop"
+        return self._why_ended()
 
     def _restore(self, state: TrainingState, changes: Mapping[str, Any]) -> None:
         """Puts a saved state in place of the fresh one."""
@@ -507,7 +537,7 @@ class Trainer:
                 self._progress = self._progress.forecast(self.config.max_seconds, speed)
 
     def _state(self) -> TrainingState:
-        """All that `_restore` needs."""
+        """All that `_restore` needs, on the first rank; the others must take part."""
         return TrainingState(
             facts={
                 "step": self.step,
@@ -519,6 +549,7 @@ class Trainer:
                 "tokenizer": None if self.tokenizer is None else self.tokenizer.fingerprint,
                 "scaler": self._learner.scaler_state,
                 "environment": environment(self.engine),
+                "processes": self.ranks.world_size,
             },
             tensors=self._learner.tensors(),
         )
@@ -563,21 +594,18 @@ class Trainer:
 
     def _save(self, *, is_best: bool) -> Path | None:
         """Writes a checkpoint and moves the pointers; None when the disk has no room, which the next save may find."""
-        if self.folder is None or self._metrics is None:
+        if self.folder is None:
             return None
         path = runfolder.step_folder(self.folder, self.step)
-        try:
-            self._metrics.flush()
-            if self._trackers is not None:
-                self._trackers.flush()
-            self._progress = replace(self._progress, seconds=self._seconds())
-            Checkpoint(self.model, self.tokenizer).save(path, state=self._state(), replace=True)
-            for name in ("last", "best") if is_best else ("last",):
-                runfolder.point(self.folder, name, path)
-        except OSError as error:
+        (elapsed,) = self.ranks.of_first(self._seconds())
+        self._progress = replace(self._progress, seconds=elapsed)
+        error = self._write(path, self._learner.whole_model(), self._state(), is_best=is_best)
+        number = int(self.ranks.of_first(0 if error is None else error.errno or errno.EIO)[0])
+        if number:
+            error = error or OSError(number, os.strerror(number), str(path))  # what the first rank met
             self._failed_saves += 1
             if error.errno not in NO_ROOM or self._why_ended() or self._failed_saves >= MOST_FAULTS:
-                raise
+                raise error
             message = f"{path}: not saved, no room on the disk; the old checkpoints stay, the next save tries again"
             warnings.warn(message, RuntimeWarning, stacklevel=3)
             if is_best:  # a best that is not on the disk would keep later ones off it
@@ -585,12 +613,40 @@ class Trainer:
                 self._progress = replace(self._progress, best_loss=old.best_loss, best_step=old.best_step)
             return None
         self._failed_saves, self._saved = 0, self._progress
-        runfolder.prune(self.folder, self.config.keep)
+        if self.ranks.is_first:
+            runfolder.prune(self.folder, self.config.keep)
         return path
+
+    def _write(self, path: Path, model: GPT | None, state: TrainingState, *, is_best: bool) -> OSError | None:
+        """The writing part of `_save`, which the first rank does alone; what went wrong, if anything."""
+        if model is None or self._metrics is None or self.folder is None:
+            return None
+        try:
+            self._metrics.flush()
+            if self._trackers is not None:
+                self._trackers.flush()
+            Checkpoint(model, self.tokenizer).save(path, state=state, replace=True)
+            for name in ("last", "best") if is_best else ("last",):
+                runfolder.point(self.folder, name, path)
+        except OSError as error:
+            return error
+        return None
 
     def _save_unsaved(self) -> None:
         if self.step > self._saved.step:
             self._save(is_best=False)
+
+
+def _engine_again(facts: Mapping[str, Any], changes: Mapping[str, Any], ranks: Ranks) -> Engine:
+    """The engine that a checkpoint records, with what is to change."""
+    recorded = {**facts["engine"], "compile": "on" if facts["engine"]["compile"] else "off"}
+    is_same = facts.get("processes", 1) == ranks.world_size and not changes.keys() & set(ENGINE)
+    if facts.get("processes", 1) != ranks.world_size:
+        recorded["threads"] = ranks.threads(facts["config"]["threads"])
+    recorded |= {name: value for name, value in changes.items() if name in ENGINE}
+    engine = settle(**{name: recorded[name] for name in ENGINE})
+    # What was measured holds for what was chosen.
+    return replace(engine, **{name: facts["engine"][name] for name in MEASURED}) if is_same else engine
 
 
 def _fault(loss: float, grad_norm: float, norm_limit: float) -> str | None:
