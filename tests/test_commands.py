@@ -378,3 +378,21 @@ def test_a_shard_of_llm_c_takes_its_vocabulary_from_the_flag(finished: Path, tmp
     raw[12:1024] = bytes(1012)
     (tmp_path / "theirs.bin").write_bytes(raw)
     assert train.main(f"--data {tmp_path / 'theirs.bin'} --out {tmp_path / 'run'} {SHAPE} --max-steps 1".split()) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ({}, ("muon", 5e-3, True)),
+        ({"optimizer": "adamw"}, ("adamw", 1e-3, True)),
+        ({"distributed": "fsdp"}, ("adamw", 1e-3, True)),
+        ({"position": "learned", "norm": "layernorm", "mlp": "gelu"}, ("muon", 5e-3, False)),
+        ({"optimizer": "sgd", "learning_rate": 0.1, "mlp": "geglu"}, ("sgd", 0.1, True)),
+    ],
+    ids=str,
+)
+def test_recipe_gives_way_to_the_choices_of_the_user(flags: dict[str, Any], wanted: tuple[Any, ...]) -> None:
+    from tinygpt.train import _defaults
+
+    values = {"optimizer": "adamw", "learning_rate": 1e-3, "qk_norm": False, **_defaults(flags), **flags}
+    assert (values["optimizer"], values["learning_rate"], values["qk_norm"]) == wanted

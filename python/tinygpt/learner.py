@@ -37,6 +37,10 @@ class Learner:
 
     def __init__(self, model: GPT, config: TrainConfig, engine: Engine, ranks: Ranks | None = None) -> None:
         self._ranks = ranks or Ranks()
+        if self._ranks.how == "fsdp" and config.optimizer == "muon":
+            raise ValueError(
+                "optimizer muon needs whole matrices, and with fsdp each process has parts; use adamw or ddp"
+            )
         self.model = model.to(engine.device)
         self._ranks.distribute(self.model, self.model.blocks, dtype=engine.dtype)
         self.engine = engine

@@ -47,7 +47,12 @@ class TrainFlags:
 
 
 GROUPS = {"": TrainFlags, "text": Preparation, "model": GPTConfig, "training": TrainConfig}
-DEFAULTS = {"vocab_size": 8192}
+# The recipe that learns most per second of a CPU; docs/training.md has what each part of it gives. The classes keep
+# the defaults that the field knows, and the command takes these.
+DEFAULTS: dict[str, Any] = {
+    **{"vocab_size": 8192, "qk_norm": True, "optimizer": "muon", "learning_rate": 5e-3},
+    **{"schedule": "linear", "min_lr_fraction": 0.0, "warmup_steps": 50},
+}
 DATA = "a prepared folder, a .bin file, a text file or a folder of texts"
 
 
@@ -66,9 +71,10 @@ def _joined(argv: Sequence[str]) -> int:
 def _train(argv: Sequence[str]) -> int:
     about = "Trains a model on text or on prepared shards, or continues a run."
     options = read(argv, GROUPS, prog="tinygpt train", description=about, defaults=DEFAULTS)
+    defaults = _defaults({**options.given(GPTConfig), **options.given(TrainConfig)})
     out, is_resumed = _run_folder(options.build(TrainFlags))
     recorded = load(out / "config.yaml", GROUPS) if is_resumed and (out / "config.yaml").is_file() else {}
-    options = read(argv, GROUPS, prog="tinygpt train", defaults={**DEFAULTS, **recorded})
+    options = read(argv, GROUPS, prog="tinygpt train", defaults={**defaults, **recorded})
     options.build(Preparation), options.build(GPTConfig)  # refused before any work is done
     config = options.build(TrainConfig)
     check_packages(tensorboard=config.tensorboard, wandb=config.wandb)
@@ -91,6 +97,16 @@ def _ranks(options: Options) -> Ranks:
     ranks = Ranks.from_environment(config.distributed if is_asked else "auto")
     ranks.check_share(config.windows_per_step)
     return ranks
+
+
+def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe, without what does not go with the choices of the user."""
+    left_out = set()
+    if {"optimizer", "distributed"} & given.keys():  # its rate is Muon's, which needs whole matrices
+        left_out = {"optimizer", "learning_rate"}
+    if {"position", "norm", "bias"} & given.keys() or given.get("mlp") == "gelu":  # no standard class has both
+        left_out.add("qk_norm")
+    return {name: value for name, value in DEFAULTS.items() if name not in left_out}
 
 
 def _run_folder(flags: TrainFlags) -> tuple[Path, bool]:
