@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinygpt._core import FormatError
+from tinygpt.anydataset import share_of
 from tinygpt.header import HEADER_BYTES
 from tinygpt.manifest import Manifest
 from tinygpt.permutation import permute
@@ -168,6 +169,11 @@ class TokenDataset:
         x, y = self._read(np.array([place % len(self)]))  # each (1, T)
         return x[0], y[0]
 
+    @property
+    def targets_per_window(self) -> float:
+        """Targets of a window that count, on average over an epoch."""
+        return self.block_size if self.mode == "stream" else self.n_tokens / len(self)
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return (self[index] for index in range(len(self)))
 
@@ -195,18 +201,14 @@ class TokenDataset:
             >>> data.batch(1, batch_size=3)[0].tolist()
             [[6, 7], [0, 1], [2, 3]]
         """
-        if k < 0 or batch_size < 1:
-            raise ValueError(f"k must be from 0 and batch_size from 1, got {k} and {batch_size}")
-        if world_size < 1 or batch_size % world_size:
-            raise ValueError(f"batch_size must be a multiple of world_size, got {batch_size} and {world_size}")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must be from 0 to world_size - 1 ({world_size - 1}), got {rank}")
-        share = batch_size // world_size
-        first = k * batch_size + rank * share
-        epochs, places = range(first // len(self), (first + share - 1) // len(self) + 1), []
+        return self.take(*share_of(k, batch_size=batch_size, rank=rank, world_size=world_size), seed=seed)
+
+    def take(self, first: int, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """The `count` windows from place `first` of the endless row on: x and y, each int64 (count, T)."""
+        epochs, places = range(first // len(self), (first + count - 1) // len(self) + 1), []
         for epoch in epochs:
             low, high = epoch * len(self), (epoch + 1) * len(self)
-            run = np.arange(max(first, low) - low, min(first + share, high) - low)
+            run = np.arange(max(first, low) - low, min(first + count, high) - low)
             places.append(permute(run, len(self), seed=seed, epoch=epoch) if self.shuffle else run)
         return self._read(np.concatenate(places))
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from tinygpt.dataset import TokenDataset
+from tinygpt.anydataset import AnyDataset
 
 if TYPE_CHECKING:
     from tinygpt.model import GPT
@@ -34,7 +34,7 @@ class Evaluation:
 
 def evaluate(
     model: "GPT",
-    dataset: TokenDataset,
+    dataset: AnyDataset,
     *,
     batches: int | None = 20,
     batch_size: int = 12,
@@ -42,7 +42,7 @@ def evaluate(
     device: str | torch.device | None = None,
     autocast: Callable[[], AbstractContextManager[Any]] | None = None,
 ) -> Evaluation:
-    """Loss on the same windows each time, every one at most once, with dropout off and no gradient.
+    """Loss on the same windows each time, of an epoch at most, with dropout off and no gradient.
 
     Args:
         model: Its training mode is as before when this returns.
@@ -57,6 +57,7 @@ def evaluate(
         ValueError: `batches` or `batch_size` is below 1, or `token_lengths` are not the dataset's.
 
     Example:
+        >>> from tinygpt.dataset import TokenDataset
         >>> from tinygpt.model import GPT, GPTConfig
         >>> data = TokenDataset.from_tokens(range(9), vocab_size=9, block_size=4)
         >>> model = GPT(GPTConfig(vocab_size=9, block_size=4, n_layer=1, n_head=1, d_model=64))

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from tinygpt import lineage, runfolder
+from tinygpt.anydataset import AnyDataset
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.checkpoint import Checkpoint, TrainingState
-from tinygpt.dataset import TokenDataset
 from tinygpt.display import Display
 from tinygpt.engine import Engine, choose_engine, environment
 from tinygpt.evaluation import Evaluation, evaluate
@@ -56,6 +56,7 @@ class Trainer:
         FileExistsError: `folder` holds checkpoints already; `resume` continues them.
 
     Example:
+        >>> from tinygpt.dataset import TokenDataset
         >>> data = TokenDataset.from_tokens(range(90), vocab_size=90, block_size=8)
         >>> model = GPT(GPTConfig(vocab_size=90, block_size=8, n_layer=1, n_head=2, d_model=16))
         >>> trainer = Trainer(model, data, config=TrainConfig(max_steps=2000, batch_size=4))
@@ -69,8 +70,8 @@ class Trainer:
     def __init__(
         self,
         model: GPT,
-        train: TokenDataset,
-        val: TokenDataset | None = None,
+        train: AnyDataset,
+        val: AnyDataset | None = None,
         config: TrainConfig | None = None,
         *,
         folder: str | Path | None = None,
@@ -109,8 +110,8 @@ class Trainer:
         cls,
         folder: str | Path,
         *,
-        train: TokenDataset | None = None,
-        val: TokenDataset | None = None,
+        train: AnyDataset | None = None,
+        val: AnyDataset | None = None,
         tokenizer: AnyTokenizer | None = None,
         model_config: GPTConfig | None = None,
         **changes: Any,
@@ -180,8 +181,7 @@ class Trainer:
     @property
     def total_steps(self) -> int | None:
         """Steps of the whole run; None while a limit of seconds alone has not been turned into steps yet."""
-        is_stream = self.train.mode == "stream"  # whose windows are full
-        per_window = self.train.block_size if is_stream else self.train.n_tokens / len(self.train)
+        per_window = self.train.targets_per_window
         planned = planned_steps(self.config, n_windows=len(self.train), tokens_per_window=per_window)
         return self._progress.forecast_steps if planned is None else planned
 
