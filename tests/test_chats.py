@@ -18,6 +18,8 @@ from tinygpt.chattemplate import CHAT_TEMPLATE, CHAT_TOKENS
 from tinygpt.dataset import TokenDataset
 from tinygpt.manifest import Manifest
 from tinygpt.model import GPT, GPTConfig
+from tinygpt.targetbits import ArrayTargets
+from tinygpt.tokenfolder import count_targets
 from tinygpt.tokenizer import Tokenizer
 
 torch.set_num_threads(1)
@@ -169,7 +171,7 @@ def test_the_loss_is_that_of_the_assistants_tokens_alone(tmp_path: Path) -> None
     ids, targets = by_hand(LONG)
     log_p = model(torch.tensor([ids]))[0].log_softmax(-1)  # (T, V)
     by_token = [-float(log_p[t - 1, ids[t]].detach()) for t in range(1, len(ids)) if targets[t]]
-    assert float(model.loss(x, y)) == pytest.approx(sum(by_token) / len(by_token), abs=2e-6)
+    assert float(model.loss(x, y).detach()) == pytest.approx(sum(by_token) / len(by_token), abs=2e-6)
 
 
 def test_a_stream_of_chats_learns_every_token(tmp_path: Path) -> None:
@@ -193,6 +195,16 @@ def test_a_single_shard_finds_its_targets(tmp_path: Path) -> None:
     assert torch.equal(one[0][1], whole[0][1])
 
 
+def test_targets_of_runs_are_counted_over_more_than_a_block() -> None:
+    bits = np.arange(9_000_000) % 3 == 0
+    starts, ends = (
+        np.array([0, 1, 4_194_303, 4_000_000, 8_999_999]),
+        np.array([1, 9_000_000, 4_194_305, 8_500_000, 9_000_000]),
+    )
+    wanted = [int(bits[low:high].sum()) for low, high in zip(starts, ends, strict=True)]
+    assert count_targets(ArrayTargets(bits), starts, ends).tolist() == wanted
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
 def test_damaged_targets_are_refused(tmp_path: Path, damage: str) -> None:
     folder = prepared(tmp_path, [PAIR], val_fraction=0)
@@ -212,6 +224,7 @@ WRONG_RECORDS = {
     '{"messages": [{"role": "assistant", "content": null}]}': "messages[0].content must be text, found None",
     '{"messages": [{"role": "assistant"}]}': "messages[0].content must be text, found None",
     '{"messages": [{"role": "user", "content": "x"}]}': "no text of the assistant",
+    '{"text": "a"}': "neither messages nor prompt and completion among its keys, found 'text'; correct it, or",
     '{"prompt": "a", "completion": 4}': "completion must be text, found 4",
     '{"prompt": "a", "completion": ""}': "no text of the assistant",
     '{"prompt": "a\\ud800", "completion": "b"}': "prompt holds a lone surrogate at character 1",
@@ -233,7 +246,7 @@ def test_a_record_that_is_no_conversation_is_named_or_counted(tmp_path: Path, li
 
 def test_a_file_of_something_else_is_refused_even_when_records_may_be_skipped(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "texts.jsonl", [{"text": "a", "id": 1}])
-    message = r"texts.jsonl, line 1: neither messages nor prompt and completion among its keys, found 'text', 'id'"
+    message = r"line 1: neither messages nor prompt and completion among its keys, found 'text', 'id'; it is no file"
     with pytest.raises(ValueError, match=message):
         list(Chats(path, malformed="skip"))
 

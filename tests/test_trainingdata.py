@@ -92,6 +92,13 @@ def test_other_weights_on_resume_are_refused(here: Path, tmp_path: Path, capfd: 
     assert run(f"train --data ids.npy:1 ids.pt:1 --out {tmp_path / 'run'} --max-steps 4 --resume auto") == 0
 
 
+def test_a_run_goes_on_when_the_text_it_was_made_of_is_gone(here: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text(TEXT[:9000])
+    assert run(f"train --data {tmp_path / 'notes.txt'} cats.txt --out {tmp_path / 'run'} {OPTIONS}") == 0
+    (tmp_path / "notes.txt").unlink()
+    assert run(f"train --resume {tmp_path / 'run'} --max-steps 4") == 0
+
+
 def test_a_path_may_hold_a_colon(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a:0.5").write_text("x")
@@ -129,6 +136,8 @@ def test_prepare_counts_every_record(here: Path, tmp_path: Path, capfd: pytest.C
     shown = capfd.readouterr().out
     assert "chats      2 files, 204 records = 203 used + 1 refused (first broken.jsonl, line 4: neither" in shown
     assert "prepared already, and nothing has changed" in shown
+    assert run(f"show {tmp_path / 'data'} --verify") == 0
+    assert "of the tokens, those of the assistant\n" in capfd.readouterr().out
 
 
 WRONG = {

@@ -84,6 +84,7 @@ class Chats:
         self.report = dict.fromkeys(("records", "documents", "refused", "bytes_read", "bytes_used"), 0)
         self.first_refusal, total, report = None, self.n_bytes, self.report
         for file in self.files:
+            before = report["records"]
             for number, line in _lines(file):
                 report["bytes_read"] += len(line)
                 if not line.strip():
@@ -91,9 +92,9 @@ class Chats:
                 report["records"] += 1
                 try:
                     chat = _conversation(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
-                except _NoChatError as error:  # a file of something else, whose every record would be refused
-                    raise ValueError(f"{file}, line {number}: {error}") from None
                 except ValueError as error:
+                    if isinstance(error, _NoChatError) and report["records"] == before + 1:  # a file of something else
+                        raise ValueError(f"{file}, line {number}: {error}; it is no file of chats") from None
                     self._refuse(f"{file}, line {number}: {error}")
                     continue
                 report["documents"] += 1
@@ -193,9 +194,7 @@ def _conversation(line: bytes) -> Chat:
         chat = tuple((role, _text(record[key], key)) for role, key in _PAIR.items())
     else:
         found = ", ".join(map(repr, list(record)[:5])) or "none"
-        raise _NoChatError(
-            f"neither messages nor prompt and completion among its keys, found {found:.80}; it is no chat"
-        )
+        raise _NoChatError(f"neither messages nor prompt and completion among its keys, found {found:.80}")
     if not any(role == "assistant" and text for role, text in chat):
         raise ValueError("no text of the assistant, so there is nothing to learn")
     return chat

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,8 @@ class Checkpoint:
             stop=self._end_ids,
             n_ids=self.tokenizer.vocab_size,
         )
-        return _until(self.tokenizer.decode_stream(ids), stops)
+        ends = frozenset(self._end_ids)
+        return _until(self.tokenizer.decode_stream(takewhile(lambda i: i not in ends, ids)), stops)
 
     @property
     def _end_ids(self) -> list[int]:

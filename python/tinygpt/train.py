@@ -16,7 +16,7 @@ from tinygpt.modelconfig import GPTConfig
 from tinygpt.preparation import Preparation
 from tinygpt.staging import lock_folder, write_file
 from tinygpt.trainconfig import TrainConfig
-from tinygpt.trainingdata import Opening, Source, parse_sources, places, prepare_sources
+from tinygpt.trainingdata import Opening, Source, parse_sources, places, prepare_sources, refuse_text_settings
 
 if TYPE_CHECKING:
     from tinygpt.anydataset import AnyDataset
@@ -102,9 +102,10 @@ def _begun(options: Options, out: Path) -> "Trainer":
     flags, how, config = options.build(TrainFlags), options.build(Preparation), options.build(TrainConfig)
     shape, given = options.build(GPTConfig), options.given(GPTConfig)
     base = None if flags.init_from is None else _base(flags.init_from, given)
-    train_sources, val_sources = (parse_sources(flags.data, "--data"), parse_sources(flags.val_data, "--val-data"))
+    train_sources, val_sources = parse_sources(flags.data, "--data"), parse_sources(flags.val_data, "--val-data")
+    refuse_text_settings([*train_sources, *val_sources], how)
     if base is not None:
-        shape = replace(base.model.config, **{k: given[k] for k in ("block_size", "dropout") if k in given})
+        shape = base.model.config
         how = _with_tokenizer_of(base, how, [*train_sources, *val_sources])
     changes: dict[str, Any] = {"val_fraction": 0.0} if val_sources else {}
     ways: dict[str, Any] = {"vocab_size": shape.vocab_size, "bar": byte_bar, "say": _say}
@@ -167,7 +168,9 @@ def _with_tokenizer_of(base: "Checkpoint", how: Preparation, sources: Sequence[S
             f"{base.folder}, {base.tokenizer.fingerprint[:6]}..; leave --tokenizer away"
         )
     has_chats = any(is_chats(path) for path in raw)
-    return replace(how, tokenizer=how.tokenizer or (base.folder if raw else None), add_chat_tokens=has_chats)
+    return replace(
+        how, tokenizer=how.tokenizer or (base.folder if raw else None), add_chat_tokens=how.add_chat_tokens or has_chats
+    )
 
 
 def _fitted(base: "Checkpoint", shape: GPTConfig, train: "AnyDataset") -> "GPT":
@@ -187,9 +190,11 @@ def _fitted(base: "Checkpoint", shape: GPTConfig, train: "AnyDataset") -> "GPT":
 def _resumed(options: Options, out: Path, recorded: Mapping[str, Any]) -> "Trainer":
     """The trainer of a run where it stopped; what the flags say must agree with it, or be of what may change."""
     flags, how, given = options.build(TrainFlags), options.build(Preparation), options.given(TrainFlags)
-    named = {"data": parse_sources(flags.data, "--data"), "val_data": parse_sources(flags.val_data, "--val-data")}
+    # What was not named anew may be gone: the run has its own copy of what it prepared.
+    named = {name: [Source.parse(text) for text in getattr(flags, name)] for name in ("data", "val_data")}
     moved = [name for name in named if name in given and given[name] != recorded.get(name)]
     for name in moved:
+        parse_sources(given[name], f"--{name.replace('_', '-')}")
         before = [Source.parse(text).path.resolve() for text in recorded.get(name) or ()]
         for i, source in enumerate(named[name]):
             if not source.is_tokens and before[i : i + 1] != [source.path.resolve()]:

@@ -82,6 +82,19 @@ def places(sources: Sequence[Source], folder: Path) -> list[Path]:
     return [source.path if source.is_tokens else name for source, name in zip(sources, names, strict=True)]
 
 
+def refuse_text_settings(sources: Sequence[Source], how: Preparation) -> None:
+    """Nothing, if any source is text or chats, or nothing was set for them.
+
+    Raises:
+        ValueError: A setting for text was given, and there is none.
+    """
+    if all(source.is_tokens for source in sources):
+        plain = Preparation(tokenizer=how.tokenizer)
+        for name in (f.name for f in fields(how) if getattr(how, f.name) != getattr(plain, f.name)):
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{flag} is for text, but {sources[0].path} is prepared already; leave it away")
+
+
 def prepare_sources(
     sources: Sequence[Source], folder: Path, how: Preparation, *, vocab_size: int, bar: Bar, say: Say
 ) -> list[Path]:
@@ -94,18 +107,8 @@ def prepare_sources(
         vocab_size: Ids of a tokenizer that is trained.
         bar: As in `Preparation.prepare`.
         say: Told what was done.
-
-    Raises:
-        ValueError: A setting for text was given, and there is none.
     """
     found, raw = places(sources, folder), [source for source in sources if not source.is_tokens]
-    if not raw:
-        plain = Preparation(tokenizer=how.tokenizer, add_chat_tokens=how.add_chat_tokens)
-        for name in (f.name for f in fields(how) if getattr(how, f.name) != getattr(plain, f.name)):
-            raise ValueError(
-                f"--{name.replace('_', '-')} is for text, but {found[0]} is prepared already; leave it away"
-            )
-        return found
     if how.tokenizer is None and len(raw) < len(sources):
         kin = (place for place, source in zip(found, sources, strict=True) if source.is_tokens)
         how = replace(how, tokenizer=next((place for place in kin if (place / "tokenizer.json").is_file()), None))
