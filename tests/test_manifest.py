@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     shard = tmp_path / "train_000000.bin"
     write_bin(shard, [1, 2, 256, 3, 256])
     shard.with_suffix(".idx").write_bytes(struct.pack("<2Q", 3, 5))
-    sums = {"xxh3": xxh3_file(str(shard)), "idx_xxh3": xxh3_file(str(shard.with_suffix(".idx")))}
+    sums: dict[str, Any] = {"xxh3": xxh3_file(str(shard)), "idx_xxh3": xxh3_file(str(shard.with_suffix(".idx")))}
     split = {"train": (Shard(file=shard.name, tokens=5, documents=2, bytes=11, **sums),), "val": ()}
     Manifest(vocab_size=300, eot_id=256, dtype="uint16", fingerprint=FINGERPRINT, splits=split).save(tmp_path)
     return tmp_path

@@ -9,7 +9,7 @@ import pytest
 import tinygpt
 
 NAMES = [
-    *("Checkpoint", "Corpus", "Counts", "FormatError", "GPT", "GPTConfig", "Manifest"),
+    *("Checkpoint", "Corpus", "Counts", "FormatError", "GPT", "GPTConfig", "Manifest", "MixedDataset"),
     *("StepReport", "TokenDataset", "Tokenizer", "TrainConfig", "TrainResult", "Trainer"),
 ]
 

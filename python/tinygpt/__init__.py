@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tinygpt.corpus import Corpus as Corpus
     from tinygpt.dataset import TokenDataset as TokenDataset
     from tinygpt.manifest import Manifest as Manifest
+    from tinygpt.mixeddataset import MixedDataset as MixedDataset
     from tinygpt.model import GPT as GPT
     from tinygpt.modelconfig import GPTConfig as GPTConfig
     from tinygpt.report import StepReport as StepReport
@@ -32,6 +33,7 @@ _HOME = {
     "GPT": "model",
     "GPTConfig": "modelconfig",
     "Manifest": "manifest",
+    "MixedDataset": "mixeddataset",
     "StepReport": "report",
     "TokenDataset": "dataset",
     "Tokenizer": "tokenizer",
@@ -48,6 +50,7 @@ __all__ = [  # noqa: RUF022
     "GPT",
     "GPTConfig",
     "Manifest",
+    "MixedDataset",
     "StepReport",
     "TokenDataset",
     "Tokenizer",

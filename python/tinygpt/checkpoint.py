@@ -23,6 +23,7 @@ from torch import Tensor
 from tinygpt import runfolder
 from tinygpt._core import FormatError
 from tinygpt.anytokenizer import AnyTokenizer
+from tinygpt.chattemplate import end_ids
 from tinygpt.foreigntokenizer import tokenizer_in
 from tinygpt.formats import huggingface
 from tinygpt.model import GPT
@@ -144,7 +145,7 @@ class Checkpoint:
         with staged_folder(folder, replace=replace) as staged:
             _write_json(staged / "config.json", huggingface.model_config_to_hf(config, **ids))
             _write_tensors(staged / "model.safetensors", huggingface.weights_to_hf(weights, config))
-            _write_json(staged / "generation_config.json", huggingface.generation_config(**ids))
+            _write_json(staged / "generation_config.json", huggingface.generation_config(**ids, stop_ids=self._end_ids))
             if self.tokenizer is not None:
                 self.tokenizer.save(staged)
             if state is not None:
@@ -168,7 +169,9 @@ class Checkpoint:
         repetition_penalty: float = 1.0,
         seed: int | None = None,
     ) -> Iterator[str]:
-        """The continuation of `text` as it comes, in pieces of whole characters, ended by the document separator.
+        """The continuation of `text` as it comes, in pieces of whole characters, up to the document separator.
+
+        Where the tokenizer knows chats, the end of a message ends it, too.
 
         Args:
             text: The prompt; an empty one stands for the start of a document.
@@ -208,10 +211,16 @@ class Checkpoint:
             min_p=min_p,
             repetition_penalty=repetition_penalty,
             seed=seed,
-            stop=() if eot is None else (eot,),
+            stop=self._end_ids,
             n_ids=self.tokenizer.vocab_size,
         )
-        return _until(self.tokenizer.decode_stream(takewhile(lambda i: i != eot, ids)), stops)
+        ends = frozenset(self._end_ids)
+        return _until(self.tokenizer.decode_stream(takewhile(lambda i: i not in ends, ids)), stops)
+
+    @property
+    def _end_ids(self) -> list[int]:
+        """The ids at which generation stops."""
+        return [] if self.tokenizer is None else end_ids(self.tokenizer.special_tokens, self.tokenizer.eot_id)
 
 
 _SPECIAL_IDS = {"eos_id": "eot_id", "bos_id": "bos_id", "pad_id": "pad_id"}

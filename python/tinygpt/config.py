@@ -94,7 +94,8 @@ def read(
     """The options that a command line and its `--config` file give: fields of all `groups` as one flat set of flags.
 
     Precedence: the field's default, then `defaults`, then the file, then the flag. `-` and `_` are the same. Values
-    of a tuple stand side by side, numbers also with commas between. `--help` prints and raises SystemExit(0).
+    of a tuple stand side by side, numbers also with commas between, or after the flag said again. `--help` prints and
+    raises SystemExit(0).
 
     Args:
         argv: The words after the verb.
@@ -201,7 +202,9 @@ def _read_flags(argv: Sequence[str], knobs: Mapping[str, _Knob], prog: str) -> d
             texts = [value] if equals else []
             while not equals and not _is_switch(knob) and _is_value(words) and (knob.many or not texts):
                 texts.append(words.pop(0))
-            given[knob.name] = _flag_value(knob, flag, texts, negated=negated), flag
+            value = _flag_value(knob, flag, texts, negated=negated)
+            before = given[knob.name][0] if knob.many and knob.name in given else ()
+            given[knob.name] = (*before, *value) if knob.many else value, flag
     for knob in knobs.values():
         if knob.positional and loose:
             taken, loose = (loose, []) if knob.many else (loose[:1], loose[1:])

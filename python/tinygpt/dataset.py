@@ -7,7 +7,6 @@ batch `k`, and every rank asks for its own part of the same batch.
 
 import operator
 from collections.abc import Iterator
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinygpt._core import FormatError
-from tinygpt.header import HEADER_BYTES
-from tinygpt.manifest import Manifest
+from tinygpt.anydataset import share_of
 from tinygpt.permutation import permute
+from tinygpt.targetbits import ArrayTargets, Targets
 from tinygpt.tokenfiles import DOORS, OpenTokens, as_tokens, refuse
-from tinygpt.tokenstream import ArrayTokens, FileTokens, TokenFile, TokenStream
+from tinygpt.tokenfolder import count_targets, document_ends, open_folder
+from tinygpt.tokenstream import ArrayTokens
 
 MODES = ("stream", "documents")
 IGNORED = -100
 """Target of padding; the loss leaves it out."""
-
-_VERIFIED_BYTES = 4 * 2**30
-_SCAN_TOKENS = 1 << 22
 
 
 class TokenDataset:
@@ -37,6 +34,7 @@ class TokenDataset:
     Window `i` reads tokens `i * stride` to `i * stride + block_size`; a window may cross shards and documents. The up
     to `block_size - 1` tokens at the very end are the only ones never used. With mode "documents" no window crosses a
     document: a shorter one is padded, a longer one gives several, and one of a single token, which has no target, none.
+    Where shards of chats say which tokens are targets, that mode leaves the others out of y, and windows without any.
 
     Args:
         path: A prepared folder; a `.bin` of ours, of llm.c or of modded-nanogpt; a raw `.bin` of nanoGPT, with `dtype`
@@ -81,7 +79,7 @@ class TokenDataset:
         if path.is_dir() or not path.suffix:
             refuse(path, "says them in its manifest.json", vocab_size=vocab_size, dtype=dtype, eot_id=eot_id)
             split = split or "train"
-            opened = _open_folder(path, split, verify)
+            opened = open_folder(path, split, verify)
         else:
             refuse(path, "is a single file, not a prepared folder", split=split, verify=verify or None)
             if path.suffix not in DOORS:
@@ -101,6 +99,7 @@ class TokenDataset:
         shuffle: bool = True,
         eot_id: int | None = None,
         fingerprint: str | None = None,
+        targets: Any = None,
     ) -> "TokenDataset":
         """A dataset of tokens in memory, which are not copied.
 
@@ -113,6 +112,7 @@ class TokenDataset:
             shuffle: As for the class.
             eot_id: Id that ends a document.
             fingerprint: That of the tokenizer that made the tokens.
+            targets: Which tokens are to be learnt, bool (n,), for mode "documents"; None takes all.
 
         Raises:
             ValueError: As for the class, or an id is out of range.
@@ -123,7 +123,14 @@ class TokenDataset:
             raise ValueError(f"token ids must be from 0 to vocab_size - 1 ({vocab_size - 1}), found {low} to {high}")
         dataset = cls.__new__(cls)
         source = ArrayTokens(tokens, "tokens")
-        opened = OpenTokens(tokens=source, name="tokens", vocab_size=vocab_size, eot_id=eot_id, fingerprint=fingerprint)
+        opened = OpenTokens(
+            tokens=source,
+            name="tokens",
+            vocab_size=vocab_size,
+            eot_id=eot_id,
+            fingerprint=fingerprint,
+            targets=None if targets is None else _as_targets(targets, len(tokens), mode),
+        )
         dataset._set_up(opened, None, block_size, stride, mode, shuffle)
         return dataset
 
@@ -142,16 +149,17 @@ class TokenDataset:
         self.n_tokens, self.n_documents, self.n_bytes = opened.tokens.n_tokens, opened.n_documents, opened.n_bytes
         self.folder = opened.folder
         self._tokens = opened.tokens
+        self._targets: Targets | None = None
+        self._kept: NDArray[np.int64] | None = None
         if mode == "documents":
-            self._ends, self._first_windows = self._documents(opened)
-            self._n_windows = int(self._first_windows[-1])
-            self.n_documents = len(self._ends)
+            self._set_up_documents(opened)
         else:
             self._n_windows = max(0, (self.n_tokens - 1 - block_size) // stride + 1)
         if self._n_windows < 1:
             wanted = f"a window of block_size {block_size} takes {block_size + 1}"
             if mode == "documents":
                 wanted = "no document has the two tokens that a target takes"
+                wanted = wanted if self._targets is None else "none of them is a target"
             raise ValueError(
                 f"{opened.name}: {self.n_tokens} tokens, but {wanted}; take more text or a smaller block_size"
             )
@@ -167,6 +175,11 @@ class TokenDataset:
             raise IndexError(f"window {place} of {len(self)}")
         x, y = self._read(np.array([place % len(self)]))  # each (1, T)
         return x[0], y[0]
+
+    @property
+    def targets_per_window(self) -> float:
+        """Targets of a window that count, on average over an epoch."""
+        return self.block_size if self.mode == "stream" else self._targets_per_window
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return (self[index] for index in range(len(self)))
@@ -195,18 +208,14 @@ class TokenDataset:
             >>> data.batch(1, batch_size=3)[0].tolist()
             [[6, 7], [0, 1], [2, 3]]
         """
-        if k < 0 or batch_size < 1:
-            raise ValueError(f"k must be from 0 and batch_size from 1, got {k} and {batch_size}")
-        if world_size < 1 or batch_size % world_size:
-            raise ValueError(f"batch_size must be a multiple of world_size, got {batch_size} and {world_size}")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must be from 0 to world_size - 1 ({world_size - 1}), got {rank}")
-        share = batch_size // world_size
-        first = k * batch_size + rank * share
-        epochs, places = range(first // len(self), (first + share - 1) // len(self) + 1), []
+        return self.take(*share_of(k, batch_size=batch_size, rank=rank, world_size=world_size), seed=seed)
+
+    def take(self, first: int, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """The `count` windows from place `first` of the endless row on: x and y, each int64 (count, T)."""
+        epochs, places = range(first // len(self), (first + count - 1) // len(self) + 1), []
         for epoch in epochs:
             low, high = epoch * len(self), (epoch + 1) * len(self)
-            run = np.arange(max(first, low) - low, min(first + share, high) - low)
+            run = np.arange(max(first, low) - low, min(first + count, high) - low)
             places.append(permute(run, len(self), seed=seed, epoch=epoch) if self.shuffle else run)
         return self._read(np.concatenate(places))
 
@@ -226,30 +235,36 @@ class TokenDataset:
         x, y = ids[:, :-1].copy(), ids[:, 1:].copy()  # each (B, T)
         if self.mode == "documents":
             y[np.arange(self.block_size) >= lengths[:, None] - 1] = IGNORED
+        if self._targets is not None:
+            for row, start, length in zip(y, starts.tolist(), lengths.tolist(), strict=True):
+                row[: length - 1][~self._targets.read(start + 1, length - 1)] = IGNORED
         return torch.from_numpy(x), torch.from_numpy(y)
 
     def _places(self, windows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where windows start and how many tokens they have, at most T + 1."""
         if self.mode == "stream":
             return windows * self.stride, np.full(len(windows), self.block_size + 1)
+        windows = windows if self._kept is None else self._kept[windows]
         document = np.searchsorted(self._first_windows, windows, side="right") - 1
         begin = np.where(document > 0, self._ends[document - 1], 0)
         starts = begin + (windows - self._first_windows[document]) * self.stride
         return starts, np.minimum(self.block_size + 1, self._ends[document] - starts)
 
-    def _documents(self, opened: OpenTokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _set_up_documents(self, opened: OpenTokens) -> None:
         """Each document's end in the stream (N,), and the windows before each and in all (N + 1,)."""
-        if opened.indices:
-            ends = _read_indices(opened.indices)
-        elif opened.eot_id is not None:
-            ends = _find_ends(opened.tokens, opened.eot_id)
-        else:
-            raise ValueError(f"{opened.name}: nothing says where its documents end; give eot_id= or use mode stream")
-        if self.n_tokens > (ends[-1] if len(ends) else 0):
-            ends = np.append(ends, self.n_tokens)
-        targets = np.diff(ends, prepend=0) - 1
-        windows = np.where(targets > 0, 1 + np.maximum(0, -((self.block_size - targets) // self.stride)), 0)
-        return ends, np.concatenate([[0], np.cumsum(windows)])
+        self._ends = document_ends(opened)
+        lengths = np.diff(self._ends, prepend=0) - 1  # that many tokens have one before them
+        windows = np.where(lengths > 0, 1 + np.maximum(0, -((self.block_size - lengths) // self.stride)), 0)
+        self._first_windows = np.concatenate([[0], np.cumsum(windows)])
+        self._n_windows, self.n_documents = int(self._first_windows[-1]), len(self._ends)
+        self._targets_per_window = self.n_tokens / max(1, self._n_windows)
+        if opened.targets is None:
+            return
+        self._targets = opened.targets
+        starts, lengths = self._places(np.arange(self._n_windows))
+        counts = count_targets(self._targets, starts + 1, starts + lengths)
+        self._kept = np.flatnonzero(counts)  # a window without a target would be computed for nothing
+        self._n_windows, self._targets_per_window = len(self._kept), float(counts.sum()) / max(1, len(self._kept))
 
     def _refuse_ids(self, ids: NDArray[np.int64], starts: NDArray[np.int64]) -> None:
         row, column = np.argwhere((ids < 0) | (ids >= self.vocab_size))[0].tolist()
@@ -260,43 +275,10 @@ class TokenDataset:
         )
 
 
-def _open_folder(folder: Path, split: str, verify: bool | None) -> OpenTokens:
-    manifest = Manifest.load(folder)
-    if split not in manifest.splits:
-        raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(manifest.splits) or 'none'}")
-    shards, dtype = manifest.splits[split], np.dtype(manifest.dtype).newbyteorder("<")
-    if verify is None:
-        verify = sum(shard.tokens for shard in shards) * dtype.itemsize <= _VERIFIED_BYTES
-    manifest.check(folder, split=split, verify=verify)
-    files = [TokenFile(path=folder / each.file, n_tokens=each.tokens, offset=HEADER_BYTES) for each in shards]
-    return OpenTokens(
-        tokens=FileTokens(files, dtype),
-        name=f"{folder} ({split})",
-        vocab_size=manifest.vocab_size,
-        eot_id=manifest.eot_id,
-        fingerprint=manifest.fingerprint,
-        n_documents=sum(shard.documents for shard in shards),
-        n_bytes=sum(shard.bytes for shard in shards),
-        folder=folder,
-        indices=tuple((file.path.with_suffix(".idx"), file.n_tokens) for file in files),
-    )
-
-
-def _read_indices(indices: tuple[tuple[Path, int], ...]) -> NDArray[np.int64]:
-    """Ends of all documents, counted from the start of the first shard."""
-    starts, all_ends = accumulate((n_tokens for _, n_tokens in indices), initial=0), []
-    for (path, n_tokens), start in zip(indices, starts, strict=False):
-        ends = np.fromfile(path, "<u8")
-        if len(ends) and (ends[-1] > n_tokens or (ends[1:] < ends[:-1]).any()):
-            raise FormatError(f"{path}: document ends do not rise to at most {n_tokens} tokens; write the shards again")
-        all_ends.append(ends.astype(np.int64) + start)
-    return np.concatenate(all_ends) if all_ends else np.empty(0, np.int64)
-
-
-def _find_ends(tokens: TokenStream, eot_id: int) -> NDArray[np.int64]:
-    """Ends of all documents, found by reading the whole stream a few megabytes at a time."""
-    found = [np.empty(0, np.int64)]
-    for start in range(0, tokens.n_tokens, _SCAN_TOKENS):
-        block = tokens.read(start, min(_SCAN_TOKENS, tokens.n_tokens - start))
-        found.append(np.flatnonzero(block == eot_id) + start + 1)
-    return np.concatenate(found)
+def _as_targets(targets: Any, n_tokens: int, mode: str) -> ArrayTargets:
+    array = np.asarray(targets)
+    if array.shape != (n_tokens,) or mode != "documents":
+        raise ValueError(
+            f"targets must have the shape ({n_tokens},) of the tokens, in mode documents, got {array.shape} in {mode}"
+        )
+    return ArrayTargets(array)

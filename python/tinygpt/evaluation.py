@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from tinygpt.dataset import TokenDataset
+from tinygpt.anydataset import AnyDataset
 from tinygpt.distributed import Ranks
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Evaluation:
 
 def evaluate(
     model: "GPT",
-    dataset: TokenDataset,
+    dataset: AnyDataset,
     *,
     batches: int | None = 20,
     batch_size: int = 12,
@@ -41,7 +41,7 @@ def evaluate(
     device: str | torch.device | None = None,
     ranks: Ranks | None = None,
 ) -> Evaluation:
-    """Loss on the same windows each time, every one at most once, with dropout off and no gradient.
+    """Loss on the same windows each time, of an epoch at most, with dropout off and no gradient.
 
     Args:
         model: Its training mode is as before when this returns.
@@ -56,6 +56,7 @@ def evaluate(
         ValueError: `batches` or `batch_size` is below 1, or `token_lengths` are not the dataset's.
 
     Example:
+        >>> from tinygpt.dataset import TokenDataset
         >>> from tinygpt.model import GPT, GPTConfig
         >>> data = TokenDataset.from_tokens(range(9), vocab_size=9, block_size=4)
         >>> model = GPT(GPTConfig(vocab_size=9, block_size=4, n_layer=1, n_head=1, d_model=64))

@@ -3,21 +3,24 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from tinygpt.anydataset import AnyDataset
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.dataset import TokenDataset
 from tinygpt.foreigntokenizer import tokenizer_in
+from tinygpt.mixeddataset import MixedDataset
 from tinygpt.model import GPT, GPTConfig
 
 
-def tokenizer_beside(data: TokenDataset) -> AnyTokenizer | None:
+def tokenizer_beside(data: AnyDataset) -> AnyTokenizer | None:
     """The tokenizer that lies beside the shards; None when there is none, or no folder."""
     return None if data.folder is None else tokenizer_in(data.folder)
 
 
-def check_kinship(model: GPT, train: TokenDataset, val: TokenDataset | None, tokenizer: AnyTokenizer | None) -> None:
+def check_kinship(model: GPT, train: AnyDataset, val: AnyDataset | None, tokenizer: AnyTokenizer | None) -> None:
     """Returns when model, data and tokenizer belong together.
 
     Raises:
@@ -40,7 +43,7 @@ def check_kinship(model: GPT, train: TokenDataset, val: TokenDataset | None, tok
             )
 
 
-def data_facts(data: TokenDataset | None, run: Path) -> dict[str, Any] | None:
+def data_facts(data: AnyDataset | None, run: Path) -> dict[str, Any] | None:
     """What identifies the data of a run and opens them again; None for no data.
 
     Args:
@@ -49,6 +52,9 @@ def data_facts(data: TokenDataset | None, run: Path) -> dict[str, Any] | None:
     """
     if data is None:
         return None
+    if isinstance(data, MixedDataset):
+        sources = [data_facts(source, run) for source in data.sources]
+        return {"sources": sources, "weights": [str(share) for share in data.shares], "n_tokens": data.n_tokens}
     folder = None if data.folder is None or data.split is None else data.folder.resolve()  # a single file has no split
     manifest = None if folder is None else folder / "manifest.json"
     if folder is not None and folder.is_relative_to(run.resolve()):
@@ -66,13 +72,16 @@ def data_facts(data: TokenDataset | None, run: Path) -> dict[str, Any] | None:
     }
 
 
-def open_data(facts: Mapping[str, Any], run: Path, name: str) -> TokenDataset:
+def open_data(facts: Mapping[str, Any], run: Path, name: str) -> AnyDataset:
     """Opens the data that `data_facts` described.
 
     Raises:
         ValueError: They lay in no prepared folder.
         FileNotFoundError: The folder is gone.
     """
+    if "sources" in facts:
+        sources = [open_data(source, run, name) for source in facts["sources"]]
+        return MixedDataset(sources, [Fraction(weight) for weight in facts["weights"]])
     if facts["folder"] is None:
         raise ValueError(f"{run}: its {name} data lay in no prepared folder; give the same tokens again as {name}=")
     folder = run / facts["folder"]
@@ -85,7 +94,7 @@ def differences(
     recorded: Mapping[str, Any],
     *,
     run: Path,
-    data: Mapping[str, TokenDataset | None],
+    data: Mapping[str, AnyDataset | None],
     tokenizer: AnyTokenizer | None,
     model_config: GPTConfig | None,
     changes: Mapping[str, Any],
@@ -102,19 +111,36 @@ def differences(
     """
     pairs: list[tuple[str, Any, Any]] = []
     for name, dataset in data.items():
-        old, new = recorded["data"][name], data_facts(dataset, run)
-        if old is None or new is None:
-            sizes = ["none" if facts is None else f"{facts['n_tokens']} tokens" for facts in (old, new)]
-            pairs.append((f"{name} data", sizes[0], sizes[1]))
-            continue
-        old, new = ({**facts, **facts["open"]} for facts in (old, new))
-        pairs += [(f"{name} {key}", old[key], new[key]) for key in new if key not in ("folder", "open", "split")]
+        pairs += _data_pairs(f"{name} ", recorded["data"][name], data_facts(dataset, run))
     if tokenizer is not None:
         pairs.append(("tokenizer", recorded["tokenizer"], tokenizer.fingerprint))
     if model_config is not None:
         pairs += [(key, recorded["model"].get(key), value) for key, value in asdict(model_config).items()]
     pairs += [(key, recorded["config"].get(key), value) for key, value in changes.items()]
     return [f"{name}: {_short(old)} -> {_short(new)}" for name, old, new in pairs if old != new]
+
+
+def _data_pairs(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[tuple[str, Any, Any]]:
+    """(name, old, new) of each fact of one dataset, a mixture's source by source."""
+    kinds = [None if facts is None else "sources" in facts for facts in (old, new)]
+    if old is None or new is None or kinds[0] != kinds[1]:
+        return [(f"{name}data", _in_words(old), _in_words(new))]
+    if "sources" not in old:
+        old, new = ({**facts, **facts["open"]} for facts in (old, new))
+        return [(f"{name}{key}", old.get(key), new[key]) for key in new if key not in ("folder", "open", "split")]
+    pairs = [(f"{name}sources", _in_words(old), _in_words(new)), (f"{name}weights", old["weights"], new["weights"])]
+    for i, (one, other) in enumerate(zip(old["sources"], new["sources"], strict=False)):
+        where = one.get("folder") or f"source {i + 1}"
+        pairs += _data_pairs(f"{name}{where} ", one, other)
+    return pairs
+
+
+def _in_words(facts: Mapping[str, Any] | None) -> str:
+    """What data there are, shortly."""
+    if facts is None:
+        return "none"
+    n_sources = f" in {len(facts['sources'])} sources" if "sources" in facts else ""
+    return f"{facts['n_tokens']} tokens{n_sources}"
 
 
 def _same(one: str, other: str) -> bool:

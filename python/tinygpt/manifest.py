@@ -31,6 +31,10 @@ class Shard:
     """xxh3-64 of the file, 16 hex digits."""
     idx_xxh3: str
     """xxh3-64 of its `.idx`, 16 hex digits."""
+    targets: int | None = None
+    """Tokens that are to be learnt, by its `.targets`; None where there is no such file and all are."""
+    targets_xxh3: str | None = None
+    """xxh3-64 of its `.targets`, 16 hex digits."""
 
     def __post_init__(self) -> None:
         _require(self, "file", "a file name that ends in .bin, without a folder", _like(r"[^/\\\0]+\.bin"))
@@ -38,6 +42,10 @@ class Shard:
             _require(self, name, "a whole number from 0", lambda value: _whole(value, 0))
         for name in ("xxh3", "idx_xxh3"):
             _require(self, name, "16 hex digits", _like("[0-9a-f]{16}"))
+        if self.targets is None and self.targets_xxh3 is None:
+            return
+        _require(self, "targets", "a number of tokens", lambda value: _whole(value, 0, self.tokens + 1))
+        _require(self, "targets_xxh3", "16 hex digits", _like("[0-9a-f]{16}"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +116,16 @@ class Manifest:
 
     def save(self, folder: str | Path) -> None:
         """Writes `manifest.json` whole into an existing folder: last, for a folder without it is unfinished."""
-        text = json.dumps({"format": _FORMAT, "version": _VERSION, **asdict(self)}, indent=1, ensure_ascii=False)
+        content = {"format": _FORMAT, "version": _VERSION, **asdict(self)}
+        for shard in (shard for shards in content["splits"].values() for shard in shards if shard["targets"] is None):
+            del shard["targets"], shard["targets_xxh3"]
+        text = json.dumps(content, indent=1, ensure_ascii=False)
         write_file(Path(folder) / "manifest.json", text + "\n")
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether the shards say which of their tokens are to be learnt, as those of chats do."""
+        return any(shard.targets is not None for shards in self.splits.values() for shard in shards)
 
     def check(self, folder: str | Path, *, split: str | None = None, verify: bool = False) -> None:
         """Nothing, when the folder's shards are what this manifest says.
@@ -150,10 +166,19 @@ class Manifest:
                 f"{index}: {size} bytes, but manifest.json promises {shard.documents} documents "
                 f"({8 * shard.documents} bytes); write the shards again"
             )
-        for file, promised in [(path, shard.xxh3), (index, shard.idx_xxh3)] if verify else []:
+        sums = {path: shard.xxh3, index: shard.idx_xxh3}
+        if shard.targets_xxh3 is not None:
+            targets = path.with_suffix(".targets")
+            sums[targets], size, promised = shard.targets_xxh3, targets.stat().st_size, -(-shard.tokens // 8)
+            if size != promised:
+                raise FormatError(
+                    f"{targets}: {size} bytes, but a bit for each of {shard.tokens} tokens takes {promised}; "
+                    "write the shards again"
+                )
+        for file, known in sums.items() if verify else ():
             checksum = xxh3_file(str(file))
-            if checksum != promised:
-                raise FormatError(f"{file}: xxh3 {checksum}, but manifest.json says {promised}; write the shards again")
+            if checksum != known:
+                raise FormatError(f"{file}: xxh3 {checksum}, but manifest.json says {known}; write the shards again")
 
     @classmethod
     def _from_fields(cls, found: Any) -> "Manifest":

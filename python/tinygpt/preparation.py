@@ -1,11 +1,15 @@
 """From text to a folder of shards: the tokenizer trained where none is given, and nothing done twice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from tinygpt._core import FormatError
+from tinygpt.chats import Chats, is_chats
+from tinygpt.chatshards import write_chats
+from tinygpt.chattemplate import CHAT_TOKENS
 from tinygpt.corpus import Corpus, Progress
 from tinygpt.foreigntokenizer import LoadedTokenizer, is_rank_file, load_tokenizer
 from tinygpt.manifest import Manifest, check_replaceable
@@ -55,6 +59,10 @@ class Preparation:
     """Share of the text set apart for validation, from 0 to below 1."""
     shard_tokens: int = 100_000_000
     """Most tokens in one file."""
+    malformed: Literal["error", "skip"] = "error"
+    """What becomes of a record of a .jsonl of chats that is no conversation: error, or skip (counted)."""
+    add_chat_tokens: bool = False
+    """Add the special tokens of chats to --tokenizer where it lacks them."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_fraction < 1:
@@ -69,15 +77,24 @@ class Preparation:
             return SPECIAL_SETS.get(self.special_tokens[0], self.special_tokens)
         return self.special_tokens
 
-    def corpus(self, paths: list[str | Path], *, threads: int | None = None) -> Corpus:
-        """The text of these files and folders.
+    def corpus(self, paths: Sequence[str | Path], *, threads: int | None = None) -> Corpus | Chats:
+        """The text of these files and folders, or the chats of .jsonl files.
 
         Raises:
             FileNotFoundError: A path does not exist.
-            ValueError: A folder without text files, or an unknown rule or choice.
+            ValueError: A folder without text files, an unknown rule or choice, or both text and chats.
         """
+        chats = [path for path in paths if is_chats(Path(path))]
+        if chats and len(chats) < len(paths):
+            other = next(path for path in paths if path not in chats)
+            raise ValueError(f"{chats[0]} holds chats and {other} text; prepare them apart, each into its own --out")
+        if chats:
+            for name in ("documents", "include", "clean", "invalid"):
+                if getattr(self, name) != getattr(Preparation(), name):
+                    raise ValueError(f"--{name} is for text, but {chats[0]} holds chats; leave it away")
+            return Chats(chats, malformed=self.malformed)
         return Corpus(
-            paths,
+            list(paths),
             include=self.include or None,
             documents=self.documents,
             clean=self.clean,
@@ -90,11 +107,15 @@ class Preparation:
         if self.tokenizer is None:
             return None
         if is_rank_file(self.tokenizer):
-            return load_tokenizer(self.tokenizer, pattern=self.pattern, special_tokens=self.special_names)
-        return load_tokenizer(self.tokenizer)
+            named: LoadedTokenizer = load_tokenizer(
+                self.tokenizer, pattern=self.pattern, special_tokens=self.special_names
+            )
+        else:
+            named = load_tokenizer(self.tokenizer)
+        return with_chat_tokens(named, self.tokenizer) if self.add_chat_tokens else named
 
     def tokenizer_for(
-        self, corpus: Corpus, *, vocab_size: int, bar: Bar = lambda stage: nullcontext()
+        self, corpus: Corpus | Chats, *, vocab_size: int, bar: Bar = lambda stage: nullcontext()
     ) -> LoadedTokenizer:
         """The tokenizer that was named, or one trained on the corpus."""
         named = self.named_tokenizer()
@@ -102,17 +123,17 @@ class Preparation:
             return named
         with bar("tokenizer") as progress:
             return Tokenizer.train(
-                corpus,
+                Corpus.from_iterable(corpus.texts()) if isinstance(corpus, Chats) else corpus,
                 vocab_size=vocab_size,
                 pattern=self.pattern,
-                special_tokens=self.special_names,
+                special_tokens=self._names_for(corpus),
                 max_bytes=self.max_bytes,
                 max_documents=self.max_documents,
                 progress=progress,
             )
 
     def prepare(
-        self, corpus: Corpus, folder: str | Path, *, vocab_size: int, bar: Bar = lambda stage: nullcontext()
+        self, corpus: Corpus | Chats, folder: str | Path, *, vocab_size: int, bar: Bar = lambda stage: nullcontext()
     ) -> tuple[Manifest, bool]:
         """Shards and tokenizer in `folder`, and whether they are new: `folder` is left alone if nothing changed.
 
@@ -131,27 +152,32 @@ class Preparation:
             return found, False
         tokenizer = self.tokenizer_for(corpus, vocab_size=vocab_size, bar=bar)
         with bar("shards") as progress:
-            manifest = tokenizer.write_shards(
-                corpus,
-                folder,
-                val_fraction=self.val_fraction,
-                shard_tokens=self.shard_tokens,
-                progress=progress,
-                training=None if self.tokenizer else self._training(vocab_size),
-            )
-        return manifest, True
+            how: dict[str, Any] = {
+                "val_fraction": self.val_fraction,
+                "shard_tokens": self.shard_tokens,
+                "progress": progress,
+                "training": None if self.tokenizer else self._training(corpus, vocab_size),
+            }
+            if isinstance(corpus, Chats):
+                return write_chats(corpus, tokenizer, folder, **how), True
+            return tokenizer.write_shards(corpus, folder, **how), True
 
-    def _training(self, vocab_size: int) -> dict[str, object]:
+    def _names_for(self, corpus: Corpus | Chats) -> list[str]:
+        """The special tokens of a tokenizer that is trained."""
+        wanted = (*self.special_names, *(CHAT_TOKENS if isinstance(corpus, Chats) or self.add_chat_tokens else ()))
+        return list(dict.fromkeys(wanted))
+
+    def _training(self, corpus: Corpus | Chats, vocab_size: int) -> dict[str, object]:
         """What a trained tokenizer depends on beside the text."""
         return {
             "vocab_size": vocab_size,
             "pattern": self.pattern,
-            "special_tokens": list(self.special_names),
+            "special_tokens": self._names_for(corpus),
             "max_bytes": self.max_bytes,
             "max_documents": self.max_documents,
         }
 
-    def _current(self, corpus: Corpus, folder: Path, vocab_size: int) -> Manifest | None:
+    def _current(self, corpus: Corpus | Chats, folder: Path, vocab_size: int) -> Manifest | None:
         """The manifest of `folder` if what would be written there lies there, whole."""
         if not (folder / "manifest.json").is_file():
             return None
@@ -162,7 +188,7 @@ class Preparation:
         if named is not None:
             is_same = manifest.fingerprint == named.fingerprint
         else:
-            is_same = manifest.training == self._training(vocab_size)
+            is_same = manifest.training == self._training(corpus, vocab_size)
         if not is_same or not corpus.unchanged_since(manifest.corpus):
             return None
         try:
@@ -171,3 +197,14 @@ class Preparation:
         except (FormatError, OSError):
             return None
         return manifest if is_whole else None
+
+
+def with_chat_tokens(tokenizer: LoadedTokenizer, name: str | Path) -> Tokenizer:
+    """A tokenizer with the special tokens of chats after its other ids, where it lacks them.
+
+    Raises:
+        ValueError: It is a library's, which are used as they are.
+    """
+    if not isinstance(tokenizer, Tokenizer):
+        raise ValueError(f"{name}: special tokens can be added to byte-level BPE only, and a library reads this one")
+    return tokenizer.with_special_tokens(CHAT_TOKENS)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tyro
 
+from tinygpt.chats import Chats
 from tinygpt.command import byte_bar, run
 from tinygpt.config import read
 from tinygpt.corpus import Corpus
@@ -20,7 +21,7 @@ class PrepareFlags:
     """What to prepare and where to."""
 
     paths: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Files and folders of text."""
+    """Files and folders of text, or of chats in .jsonl files."""
     out: Path | None = None
     """Folder to write; none takes data/NAME, NAME being that of the first path."""
     vocab_size: int = 8192
@@ -71,8 +72,11 @@ def _prepare(argv: Sequence[str]) -> int:
     return 0
 
 
-def _say_corpus(corpus: Corpus, seconds: float) -> None:
+def _say_corpus(corpus: Corpus | Chats, seconds: float) -> None:
     report = corpus.report
+    if isinstance(corpus, Chats):
+        print(f"chats      {corpus.summary}")
+        return
     rate = (corpus.n_bytes or report["bytes_read"]) / 1e6 / max(seconds, 1e-9)
     print(
         f"text       {len(corpus.files):,} files, {report['documents']:,} documents, {report['bytes_read']:,} bytes "

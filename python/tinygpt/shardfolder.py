@@ -4,14 +4,30 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tinygpt._core import ShardSet
 from tinygpt.anytokenizer import AnyTokenizer
-from tinygpt.corpus import Corpus
 from tinygpt.manifest import Manifest, Shard, check_replaceable
 from tinygpt.specials import EOT_NAMES
 from tinygpt.staging import staged_folder, sweep
+
+Mark = Callable[[Path, Mapping[str, tuple[Shard, ...]], str], Mapping[str, tuple[Shard, ...]]]
+"""Writes what belongs beside finished shards: their folder, they by split, and the type of a token."""
+
+
+class Documents(Protocol):
+    """What is encoded, as far as a manifest speaks of it."""
+
+    report: dict[str, Any]
+    """Counts of the last pass."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+
+    def lineage(self) -> dict[str, Any] | None:
+        """What the last pass read: settings, files, their lengths and checksums."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +46,11 @@ class ShardFolder:
     """What the tokenizer was trained with."""
 
     def write(
-        self, corpus: Corpus, open_shards: Callable[[str], ShardSet], fill: Callable[[ShardSet], None]
+        self,
+        corpus: Documents,
+        open_shards: Callable[[str], ShardSet],
+        fill: Callable[[ShardSet], None],
+        mark: Mark | None = None,
     ) -> Manifest:
         """Shards, the tokenizer and, last, `manifest.json`.
 
@@ -38,6 +58,7 @@ class ShardFolder:
             corpus: What is encoded.
             open_shards: Starts the shards of a folder.
             fill: Encodes the corpus into them.
+            mark: Writes more beside the finished shards, and returns them with what the manifest is to say of it.
 
         Raises:
             FileExistsError: The folder holds something else.
@@ -62,6 +83,7 @@ class ShardFolder:
             train, val = ([Shard(**facts) for facts in split] for split in shards.finish())  # type: ignore[arg-type]
             if not train and not val:
                 raise ValueError(f"{corpus.name}: no text to encode")
+            splits = {name: tuple(split) for name, split in [("train", train), ("val", val)] if split}
             manifest = Manifest(
                 vocab_size=tokenizer.vocab_size,
                 eot_id=tokenizer.eot_id,
@@ -72,7 +94,7 @@ class ShardFolder:
                 corpus=corpus.lineage(),
                 report=corpus.report,
                 training=self.training,
-                splits={name: tuple(split) for name, split in [("train", train), ("val", val)] if split},
+                splits=splits if mark is None else mark(staging, splits, dtype),
             )
             manifest.save(staging)
         return manifest

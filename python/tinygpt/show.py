@@ -178,6 +178,9 @@ def _prepared(path: Path, *, verify: bool) -> Rows:
         tokens, n_bytes = sum(shard.tokens for shard in shards), sum(shard.bytes for shard in shards)
         documents = sum(shard.documents for shard in shards)
         yield name, f"{tokens:,} tokens in {len(shards)} shards, {documents:,} documents, {n_bytes:,} bytes of text"
+    if manifest.has_targets:
+        n_targets = sum(shard.targets or 0 for shards in manifest.splits.values() for shard in shards)
+        yield "targets", f"{n_targets:,} of the tokens, those of the assistant"
     if manifest.corpus is not None:
         sources = manifest.corpus.get("sources", [])
         total = sum(source.get("bytes", 0) for source in sources)

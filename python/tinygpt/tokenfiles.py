@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tinygpt._core import FormatError
 from tinygpt.header import HEADER_BYTES, has_header, read_header
+from tinygpt.targetbits import TARGETS_SUFFIX, TargetBits, Targets, n_bytes
 from tinygpt.tokenstream import ArrayTokens, FileTokens, TokenFile, TokenStream
 
 _RAW_TYPES = ("uint8", "uint16", "uint32", "int32", "int64")
@@ -27,6 +28,8 @@ class OpenTokens:
     n_documents: int | None = None
     n_bytes: int | None = None
     folder: Path | None = None
+    targets: Targets | None = None
+    """Which tokens are to be learnt; None means all."""
     indices: tuple[tuple[Path, int], ...] = ()
     """The `.idx` files, each with the tokens of its shard."""
 
@@ -57,7 +60,19 @@ def _open_bin(path: Path, vocab_size: int | None, dtype: str | None, eot_id: int
         n_bytes=header.n_bytes,
         folder=path.parent if is_ours and (path.parent / "tokenizer.json").is_file() else None,
         indices=((index, header.n_tokens),) if has_index else (),
+        targets=_targets_beside(path, header.n_tokens) if is_ours else None,
     )
+
+
+def _targets_beside(path: Path, n_tokens: int) -> TargetBits | None:
+    """The targets of a shard, if a file beside it holds them."""
+    file = path.with_suffix(TARGETS_SUFFIX)
+    if not file.is_file():
+        return None
+    if file.stat().st_size != n_bytes(n_tokens):
+        found = f"{file.stat().st_size} bytes, but a bit for each of {n_tokens} tokens takes {n_bytes(n_tokens)}"
+        raise FormatError(f"{file}: {found}; write the shards again")
+    return TargetBits([(file, n_tokens)])
 
 
 def _open_raw(path: Path, vocab_size: int | None, dtype: str, eot_id: int | None) -> OpenTokens:

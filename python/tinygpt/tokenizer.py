@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygpt._core import Bpe, Counts, FormatError, ShardSet
+from tinygpt.chattemplate import CHAT_TEMPLATE, knows_chats
 from tinygpt.corpus import Progress, Source, as_corpus
 from tinygpt.formats import peers, tokenizerfiles
 from tinygpt.formats.plaintokenizer import PlainTokenizer
@@ -249,9 +251,20 @@ class Tokenizer(Vocabulary):
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
             **{role: self.id_to_token(i) for role, i in roles.items() if i is not None},
+            **({"chat_template": CHAT_TEMPLATE} if knows_chats(self._specials) else {}),
             "tinygpt": {"format": "tinygpt-tokenizer", "version": 1, "fingerprint": self.fingerprint},
         }
         tokenizerfiles.save(self._plain(), Path(path), format=format, config=config, rank_fault=self._bpe.rank_fault)
+
+    def with_special_tokens(self, names: Sequence[str]) -> "Tokenizer":
+        """The same with these special tokens, too: those that it lacks follow its ids, all others stay what they are.
+
+        Example:
+            >>> Tokenizer.from_merges([(b"a", b"b")]).with_special_tokens(["<|user|>"]).special_tokens
+            {'<|user|>': 257}
+        """
+        plain, missing = self._plain(), [name for name in special_names(names) if name not in self._specials]
+        return Tokenizer._from_plain(replace(plain, added=plain.added + special_ids(missing, self.vocab_size)))
 
     def to_tiktoken(self, name: str = "tinygpt") -> "tiktoken.Encoding":
         """The same as a `tiktoken.Encoding`.

@@ -5,26 +5,29 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinygpt import runfolder
+from tinygpt.anytokenizer import AnyTokenizer
+from tinygpt.chats import is_chats
 from tinygpt.command import byte_bar, run
 from tinygpt.config import Options, load, read, to_yaml
 from tinygpt.distributed import Ranks, label, silent
-from tinygpt.header import read_header
 from tinygpt.interruption import stop_on_signals
-from tinygpt.manifest import Manifest
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.preparation import Preparation
 from tinygpt.staging import lock_folder, write_file
 from tinygpt.trackers import check_packages
 from tinygpt.trainconfig import TrainConfig
+from tinygpt.trainingdata import Opening, Source, parse_sources, places, prepare_sources, refuse_text_settings
 
 if TYPE_CHECKING:
-    from tinygpt.dataset import TokenDataset
+    from tinygpt.anydataset import AnyDataset
+    from tinygpt.checkpoint import Checkpoint
+    from tinygpt.model import GPT
     from tinygpt.trainer import Trainer, TrainResult
 
 
@@ -32,10 +35,15 @@ if TYPE_CHECKING:
 class TrainFlags:
     """What to train on and where to write."""
 
-    data: Path | None = None
-    """Prepared folder or .bin file; or a text file or a folder of texts, prepared into OUT/data first."""
-    val_data: Path | None = None
+    data: tuple[str, ...] = ()
+    """Prepared folder or file of tokens (.bin, .npy, .pt); or text, or chats (.jsonl), prepared into OUT/data first.
+    Several, or the flag several times, are mixed by their sizes, or by weights as in PATH:0.7."""
+    val_data: tuple[str, ...] = ()
     """The same for validation; none takes the part of --data that --val-fraction sets apart."""
+    token_dtype: str | None = None
+    """Type of a token in a .bin without a header, such as uint16; such files, .npy and .pt need --vocab-size."""
+    init_from: Path | None = None
+    """Start from this model: a run, a checkpoint or a Hugging Face folder; its shape and tokenizer are taken."""
     out: Path | None = None
     """Folder of the run; none takes runs/NAME, NAME being that of --data."""
     resume: str | None = None
@@ -53,7 +61,7 @@ DEFAULTS: dict[str, Any] = {
     **{"vocab_size": 8192, "qk_norm": True, "optimizer": "muon", "learning_rate": 5e-3},
     **{"schedule": "linear", "min_lr_fraction": 0.0, "warmup_steps": 50},
 }
-DATA = "a prepared folder, a .bin file, a text file or a folder of texts"
+DATA = "a prepared folder, a file of tokens (.bin, .npy, .pt), text or chats (.jsonl)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,58 +126,134 @@ def _run_folder(flags: TrainFlags) -> tuple[Path, bool]:
         if not runfolder.steps(out):
             raise FileNotFoundError(f"{out}: no checkpoint to resume; looked for step-*/ in it")
         return out, True
-    if flags.out is None and flags.data is None:
+    if flags.out is None and not flags.data:
         raise ValueError(f"--data is missing: {DATA}")
-    out = flags.out or Path("runs") / (flags.data or Path()).resolve().stem
+    name = Source.parse(flags.data[0]).path if flags.data else Path()
+    out = flags.out or Path("runs") / name.resolve().stem
     found = runfolder.steps(out)
     if found and flags.resume is None:
         choice = "--resume auto continues it, another --out begins anew"
         raise ValueError(f"{out} holds a run of {found[-1]} steps; {choice}")
-    if not found and flags.data is None:
+    if not found and not flags.data:
         raise ValueError(f"--data is missing: {DATA}")
-    if not found and flags.data is not None and not flags.data.exists():
-        raise FileNotFoundError(f"{flags.data}: no such file or folder; --data takes {DATA}")
+    if not found:
+        parse_sources(flags.data, "--data"), parse_sources(flags.val_data, "--val-data")
     return out, bool(found)
 
 
 def _begun(options: Options, out: Path, ranks: Ranks) -> "Trainer":
     """The trainer of a new run."""
     flags, how, config = options.build(TrainFlags), options.build(Preparation), options.build(TrainConfig)
-    assert flags.data is not None  # _run_folder saw to it
-    shape = options.build(GPTConfig)
-    changes: dict[str, Any] = {} if flags.val_data is None else {"val_fraction": 0.0}
-    data = _shards(flags.data, out / "data", how, shape.vocab_size, changes, ranks)
-    val_data = None
-    if flags.val_data is not None:
-        kin = how.tokenizer or (data if (data / "tokenizer.json").is_file() else None)
-        if kin is None and not _is_prepared(flags.val_data):
-            raise ValueError(f"--val-data {flags.val_data} is text; --tokenizer must name the tokenizer of {data}")
+    shape, given = options.build(GPTConfig), options.given(GPTConfig)
+    base = None if flags.init_from is None else _base(flags.init_from, given)
+    train_sources, val_sources = parse_sources(flags.data, "--data"), parse_sources(flags.val_data, "--val-data")
+    refuse_text_settings([*train_sources, *val_sources], how)
+    if base is not None:
+        shape = base.model.config
+        how = _with_tokenizer_of(base, how, [*train_sources, *val_sources])
+    changes: dict[str, Any] = {"val_fraction": 0.0} if val_sources else {}
+    ways: dict[str, Any] = {"vocab_size": shape.vocab_size, "bar": byte_bar, "say": _say}
+    data = _prepared(train_sources, out / "data", replace(how, **changes), ranks, ways)
+    val_data: list[Path] = []
+    if val_sources:
+        kin = next((path for path in data if (path / "tokenizer.json").is_file()), how.tokenizer)
+        if kin is None and not all(source.is_tokens for source in val_sources):
+            raise ValueError(
+                f"--val-data {flags.val_data[0]} is text; --tokenizer must name the tokenizer of {data[0]}"
+            )
         changes["tokenizer"] = kin
-        val_data = _shards(flags.val_data, out / "val-data", how, shape.vocab_size, changes, ranks)
-    tokenizer = how.named_tokenizer()
+        val_data = _prepared(val_sources, out / "val-data", replace(how, **changes), ranks, ways)
+    tokenizer: AnyTokenizer | None = how.named_tokenizer()
 
     import torch  # not before the text is prepared: it takes half a gigabyte
 
     from tinygpt.model import GPT
     from tinygpt.trainer import Trainer
 
-    train, val = _datasets(data, val_data, shape, flags.stride)
-    if train.vocab_size != shape.vocab_size and "vocab_size" in options.given(GPTConfig):
+    n_ids = shape.vocab_size if base is not None or "vocab_size" in given else None
+    opening = _opening(flags, shape, n_ids if tokenizer is None else tokenizer.vocab_size)
+    train, val = _datasets(opening, (data, train_sources), (val_data, val_sources))
+    if train.vocab_size != shape.vocab_size and "vocab_size" in given:
         print(f"vocab_size is {train.vocab_size}, that of the data")
-    torch.manual_seed(config.seed)
-    model = GPT(options.build(GPTConfig, vocab_size=train.vocab_size))
+    if base is not None:
+        model = _fitted(base, shape, train)
+        tokenizer = tokenizer if tokenizer is not None or train.folder is not None else base.tokenizer
+    else:
+        torch.manual_seed(config.seed)
+        model = GPT(options.build(GPTConfig, vocab_size=train.vocab_size))
     config = replace(config, device="cpu") if flags.cpu else config
     say = partial(print, flush=True)
     return Trainer(model, train, val, config, folder=out, tokenizer=tokenizer, ranks=ranks, say=say)
 
 
+def _prepared(
+    sources: Sequence[Source], folder: Path, how: Preparation, ranks: Ranks, ways: Mapping[str, Any]
+) -> list[Path]:
+    """Where the tokens of the sources lie; the first rank makes what is not made yet."""
+    with ranks.after_first():
+        if ranks.is_first:
+            return prepare_sources(sources, folder, how, **ways)
+    return places(sources, folder)
+
+
+def _base(path: Path, given: Mapping[str, Any]) -> "Checkpoint":
+    """The model that --init-from names, of the shape that the flags say."""
+    from tinygpt.checkpoint import Checkpoint
+    from tinygpt.finetuning import refuse_other_shape, with_context
+
+    base = Checkpoint.load(path)
+    refuse_other_shape(f"--init-from {path}", base.model, given)
+    config = base.model.config
+    changes = {name: given.get(name, getattr(config, name)) for name in ("block_size", "dropout")}
+    base.model = with_context(base.model, **changes)
+    return base
+
+
+def _with_tokenizer_of(base: "Checkpoint", how: Preparation, sources: Sequence[Source]) -> Preparation:
+    """The preparation of text for a model: with its tokenizer, to which chats add their special tokens."""
+    raw = [source.path for source in sources if not source.is_tokens]
+    if base.tokenizer is None and how.tokenizer is None and raw:
+        raise ValueError(
+            f"{base.folder}: no tokenizer beside the model; name the one that {raw[0]} is for: --tokenizer"
+        )
+    named = how.named_tokenizer()
+    if named is not None and base.tokenizer is not None and named.fingerprint != base.tokenizer.fingerprint:
+        raise ValueError(
+            f"--tokenizer {how.tokenizer}: fingerprint {named.fingerprint[:6]}.. is not that of the model's in "
+            f"{base.folder}, {base.tokenizer.fingerprint[:6]}..; leave --tokenizer away"
+        )
+    has_chats = any(is_chats(path) for path in raw)
+    return replace(
+        how, tokenizer=how.tokenizer or (base.folder if raw else None), add_chat_tokens=how.add_chat_tokens or has_chats
+    )
+
+
+def _fitted(base: "Checkpoint", shape: GPTConfig, train: "AnyDataset") -> "GPT":
+    """The model that --init-from named, with the vocabulary that the data need."""
+    from tinygpt.finetuning import fit_to_data
+
+    assert base.folder is not None  # it was loaded
+    model = fit_to_data(
+        base.folder, base.model, base.tokenizer, fingerprint=train.fingerprint, vocab_size=train.vocab_size
+    )
+    grown = model.config.vocab_size - shape.vocab_size
+    end = f", {grown} ids more" if grown else ""
+    print(f"starting from {base.folder}: {model.architecture}, {model.n_parameters:,} parameters{end}")
+    return model
+
+
 def _resumed(options: Options, out: Path, recorded: Mapping[str, Any], ranks: Ranks) -> "Trainer":
     """The trainer of a run where it stopped; what the flags say must agree with it, or be of what may change."""
     flags, how, given = options.build(TrainFlags), options.build(Preparation), options.given(TrainFlags)
-    moved = [name for name in ("data", "val_data") if name in given and not _same(given[name], recorded.get(name))]
+    # What was not named anew may be gone: the run has its own copy of what it prepared.
+    named = {name: [Source.parse(text) for text in getattr(flags, name)] for name in ("data", "val_data")}
+    moved = [name for name in named if name in given and given[name] != recorded.get(name)]
     for name in moved:
-        if not _is_prepared(given[name]):
-            raise ValueError(f"{given[name]} is not what {out} was trained on; a run in another --out can take it")
+        parse_sources(given[name], f"--{name.replace('_', '-')}")
+        before = [Source.parse(text).path.resolve() for text in recorded.get(name) or ()]
+        for i, source in enumerate(named[name]):
+            if not source.is_tokens and before[i : i + 1] != [source.path.resolve()]:
+                raise ValueError(f"{source.path} is not what {out} was trained on; a run in another --out can take it")
     _refuse_other_text(options, out, recorded)
     changes = dict(options.given(TrainConfig))
     if given.get("cpu"):
@@ -179,21 +263,22 @@ def _resumed(options: Options, out: Path, recorded: Mapping[str, Any], ranks: Ra
 
     shape = options.build(GPTConfig, vocab_size=recorded["vocab_size"]) if recorded else None
     train = val = None
-    if shape is not None and flags.data is not None:
-        data = flags.data if _is_prepared(flags.data) else out / "data"
-        val_data = flags.val_data if flags.val_data is None or _is_prepared(flags.val_data) else out / "val-data"
+    if shape is not None and flags.data:
+        data, val_data = places(named["data"], out / "data"), places(named["val_data"], out / "val-data")
         # A folder is found again by the run itself, a single file is not.
-        if moved or ".bin" in (data.suffix, val_data and val_data.suffix):
-            train, val = _datasets(data, val_data, shape, flags.stride)
+        if moved or any(path.is_file() for path in (*data, *val_data)):
+            opening = _opening(flags, shape, shape.vocab_size)
+            train, val = _datasets(opening, (data, named["data"]), (val_data, named["val_data"]))
     tokenizer = how.named_tokenizer()
-    source = out if flags.resume in (None, "auto") else Path(flags.resume)
+    start = out if flags.resume in (None, "auto") else Path(flags.resume)
     changes["ranks"] = ranks
-    return Trainer.resume(source, train=train, val=val, tokenizer=tokenizer, model_config=shape, **changes)
+    return Trainer.resume(start, train=train, val=val, tokenizer=tokenizer, model_config=shape, **changes)
 
 
 def _refuse_other_text(options: Options, out: Path, recorded: Mapping[str, Any]) -> None:
-    """What the tokens of a run were made with cannot change any more."""
-    given = {**options.given(Preparation), **{k: v for k, v in options.given(TrainFlags).items() if k == "stride"}}
+    """What the tokens of a run were made with, and the model it began with, cannot change any more."""
+    fixed = ("stride", "token_dtype", "init_from")
+    given = {**options.given(Preparation), **{k: v for k, v in options.given(TrainFlags).items() if k in fixed}}
     other = [
         f"{name}: {recorded[name]} -> {value}" for name, value in given.items() if recorded.get(name, value) != value
     ]
@@ -201,62 +286,23 @@ def _refuse_other_text(options: Options, out: Path, recorded: Mapping[str, Any])
         raise ValueError(f"{out} was trained with other values ({'; '.join(other)}); use them or another folder")
 
 
-def _same(one: Path, other: Path | None) -> bool:
-    return other is not None and one.resolve() == other.resolve()
-
-
-def _is_prepared(path: Path) -> bool:
-    return path.suffix == ".bin" or (path / "manifest.json").is_file()
-
-
-def _shards(
-    path: Path, folder: Path, how: Preparation, vocab_size: int, changes: Mapping[str, Any], ranks: Ranks
-) -> Path:
-    """`path` if it holds tokens, else `folder`, which then holds the text of `path` as tokens."""
-    if _is_prepared(path):
-        plain = Preparation(tokenizer=how.tokenizer)
-        for name in (f.name for f in fields(how) if getattr(how, f.name) != getattr(plain, f.name)):
-            raise ValueError(f"--{name.replace('_', '-')} is for text, but {path} is prepared already; leave it away")
-        return path
-    with ranks.after_first():
-        if ranks.is_first:
-            _prepare(path, folder, replace(how, **changes), vocab_size)
-    return folder
-
-
-def _prepare(path: Path, folder: Path, how: Preparation, vocab_size: int) -> None:
-    """Makes `folder` hold the text of `path` as tokens, and says so."""
-    manifest, is_new = how.prepare(how.corpus([path]), folder, vocab_size=vocab_size, bar=byte_bar)
-    n_tokens = sum(shard.tokens for shards in manifest.splits.values() for shard in shards)
-    end = "" if is_new else ", prepared already and unchanged"
-    print(f"{folder}: {n_tokens:,} tokens of {manifest.vocab_size:,} kinds from {path}{end}", flush=True)
+def _opening(flags: TrainFlags, shape: GPTConfig, vocab_size: int | None) -> Opening:
+    return Opening(
+        block_size=shape.block_size, stride=flags.stride, vocab_size=vocab_size, token_dtype=flags.token_dtype
+    )
 
 
 def _datasets(
-    data: Path, val_data: Path | None, shape: GPTConfig, stride: int | None
-) -> tuple["TokenDataset", "TokenDataset | None"]:
-    """The windows for training and those for validation, which are shorter where their tokens are few."""
-    from tinygpt.dataset import TokenDataset
-
-    block_size = shape.block_size
-    files = [path for path in (data, val_data) if path is not None and path.is_file()]
-    # A file of llm.c does not say how many ids there are: the flag does.
-    sizes = {path: shape.vocab_size for path in files if read_header(path).vocab_size is None}
-    train = TokenDataset(data, block_size=block_size, stride=stride, vocab_size=sizes.get(data))
-    if val_data is None and not data.is_dir():
-        return train, None
-    path, split = (data, "val") if val_data is None else (val_data, None)
-    n_tokens = read_header(path).n_tokens if path.is_file() else _n_tokens(path, split or "train")
-    if n_tokens < 2:
-        print(f"{path}: no text for validation; --val-fraction or --val-data gives some")
-        return train, None
-    if n_tokens <= block_size:
-        print(f"{path}: {n_tokens} tokens for validation, so its windows are of {n_tokens - 1}")
-    return train, TokenDataset(path, split, block_size=min(block_size, n_tokens - 1), vocab_size=sizes.get(path))
+    opening: Opening, data: tuple[list[Path], list[Source]], val_data: tuple[list[Path], list[Source]]
+) -> tuple["AnyDataset", "AnyDataset | None"]:
+    """The windows for training and those for validation; each from places and sources."""
+    train = opening.train(*data)
+    val = opening.validation(*val_data, None, _say) if val_data[0] else opening.validation(*data, "val", _say)
+    return train, val
 
 
-def _n_tokens(folder: Path, split: str) -> int:
-    return sum(shard.tokens for shard in Manifest.load(folder).splits.get(split, ()))
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _fit(trainer: "Trainer", out: Path) -> int:

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 
 from tinygpt import lineage, runfolder
+from tinygpt.anydataset import AnyDataset
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.checkpoint import Checkpoint, TrainingState
-from tinygpt.dataset import TokenDataset
 from tinygpt.diskroom import DiskRoom, disk_room
 from tinygpt.display import Display
 from tinygpt.distributed import Ranks
@@ -72,6 +72,7 @@ class Trainer:
         FileExistsError: `folder` holds checkpoints already; `resume` continues them.
 
     Example:
+        >>> from tinygpt.dataset import TokenDataset
         >>> data = TokenDataset.from_tokens(range(90), vocab_size=90, block_size=8)
         >>> model = GPT(GPTConfig(vocab_size=90, block_size=8, n_layer=1, n_head=2, d_model=16))
         >>> trainer = Trainer(model, data, config=TrainConfig(max_steps=2000, batch_size=4))
@@ -85,8 +86,8 @@ class Trainer:
     def __init__(
         self,
         model: GPT,
-        train: TokenDataset,
-        val: TokenDataset | None = None,
+        train: AnyDataset,
+        val: AnyDataset | None = None,
         config: TrainConfig | None = None,
         *,
         folder: str | Path | None = None,
@@ -138,8 +139,8 @@ class Trainer:
         cls,
         folder: str | Path,
         *,
-        train: TokenDataset | None = None,
-        val: TokenDataset | None = None,
+        train: AnyDataset | None = None,
+        val: AnyDataset | None = None,
         tokenizer: AnyTokenizer | None = None,
         model_config: GPTConfig | None = None,
         ranks: Ranks | None = None,
@@ -228,8 +229,7 @@ class Trainer:
 
     @property
     def _tokens_per_window(self) -> float:
-        is_stream = self.train.mode == "stream"  # whose windows are full
-        return self.train.block_size if is_stream else self.train.n_tokens / len(self.train)
+        return self.train.targets_per_window
 
     @property
     def forecast(self) -> Forecast:
@@ -458,7 +458,7 @@ class Trainer:
             floor=self.config.learning_rate * self.config.min_lr_fraction,
         )
 
-    def _evaluate(self, data: TokenDataset | None) -> Evaluation | None:
+    def _evaluate(self, data: AnyDataset | None) -> Evaluation | None:
         if data is None:
             return None
         with self.engine.products():

@@ -7,7 +7,7 @@ our configuration under the key "tinygpt", which others ignore.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -106,10 +106,15 @@ def model_config_to_hf(
 
 
 def generation_config(
-    *, eos_id: int | None = None, bos_id: int | None = None, pad_id: int | None = None
+    *,
+    eos_id: int | None = None,
+    bos_id: int | None = None,
+    pad_id: int | None = None,
+    stop_ids: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """The content of generation_config.json; ids as in `model_config_to_hf`."""
-    ids = {"bos_token_id": bos_id, "eos_token_id": eos_id, "pad_token_id": pad_id}
+    """The content of generation_config.json; ids as in `model_config_to_hf`, several that stop as a list."""
+    stops = list(stop_ids) if len(stop_ids) > 1 else eos_id
+    ids = {"bos_token_id": bos_id, "eos_token_id": stops, "pad_token_id": pad_id}
     return {"_from_model_config": True, **{name: i for name, i in ids.items() if i is not None}}
 
 

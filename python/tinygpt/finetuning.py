@@ -1,0 +1,124 @@
+"""Fine-tuning: a trained model as the beginning of another run, its vocabulary grown where chats need it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinygpt.anytokenizer import AnyTokenizer
+from tinygpt.chattemplate import CHAT_TOKENS
+from tinygpt.model import GPT
+from tinygpt.modelconfig import GPTConfig
+from tinygpt.positions import Sinusoidal
+from tinygpt.tokenizer import Tokenizer
+
+_FREE = ("vocab_size", "block_size", "dropout")
+_EFFECTIVE = {"n_kv_head": "n_kv", "d_ff": "d_inner"}  # what stands for a field that is none
+
+
+def refuse_other_shape(name: str | Path, model: GPT, given: Mapping[str, Any]) -> None:
+    """Nothing, if the fields of a GPTConfig that the user gave are those of the model.
+
+    Args:
+        name: Where the model came from.
+        model: The model.
+        given: Fields by name; vocabulary, context and dropout are not compared.
+
+    Raises:
+        ValueError: Some differ; the message lists each as "name: model's -> given".
+    """
+    found = {key: getattr(model.config, _EFFECTIVE.get(key, key)) for key in given if key not in _FREE}
+    wrong = [
+        f"{key}: {value} -> {given[key]}"
+        for key, value in found.items()
+        if given[key] != value and not (key in _EFFECTIVE and given[key] is None)
+    ]
+    if wrong:
+        raise ValueError(f"{name}: its model has other values ({'; '.join(wrong)}); leave those flags away")
+
+
+def with_context(model: GPT, *, block_size: int, dropout: float) -> GPT:
+    """The model with another context and dropout; its weights are not copied.
+
+    Raises:
+        ValueError: Learned positions, which know no other places than their own.
+    """
+    config = model.config
+    if block_size != config.block_size and config.position == "learned":
+        raise ValueError(
+            f"block_size of this model is {config.block_size} and cannot become {block_size}: its positions are "
+            "learned, a vector for each place; only rope and sinusoidal go on"
+        )
+    config, state = replace(config, block_size=block_size, dropout=dropout), model.state_dict()
+    if config.position == "sinusoidal":
+        state["position.weight"] = Sinusoidal(config).weight
+    return _built(config, state)
+
+
+def grown(model: GPT, *, n_known: int, n_ids: int) -> GPT:
+    """The model with rows for the ids from `n_known` to `n_ids`, each the mean of the rows of the known ids.
+
+    Rows that it has beyond its tokenizer's ids, as padding, are used first.
+
+    Example:
+        >>> model = GPT(GPTConfig(vocab_size=4, block_size=8, n_layer=1, n_head=1, d_model=8))
+        >>> larger = grown(model, n_known=4, n_ids=6)
+        >>> rows = larger.token_embedding.weight
+        >>> rows.shape, torch.equal(rows[5], model.token_embedding.weight.mean(0))
+        (torch.Size([6, 8]), True)
+
+    Source: Hewitt 2021, "Initializing New Word Embeddings for Pretrained Language Models": the mean keeps what the
+    model says of the old ids nearly as it was, where small random rows may swamp it.
+    """
+    config = replace(model.config, vocab_size=max(model.config.vocab_size, n_ids))
+    state = model.state_dict()
+    for name in ("token_embedding.weight", "head.weight"):
+        if name not in state:
+            continue
+        old = state[name].detach()  # (V, C)
+        new = old.new_empty(config.vocab_size, old.shape[1])  # (V', C)
+        new[: len(old)] = old
+        new[n_known:n_ids] = old[:n_known].mean(0)
+        state[name] = new
+    return _built(config, state)
+
+
+def fit_to_data(
+    name: str | Path, model: GPT, tokenizer: AnyTokenizer | None, *, fingerprint: str | None, vocab_size: int
+) -> GPT:
+    """The model, grown where the data's tokenizer is its own with the special tokens of chats added.
+
+    Args:
+        name: Where the model came from.
+        model: The model.
+        tokenizer: Its tokenizer; None when it has none, so that nothing can be compared.
+        fingerprint: That of the data's tokenizer, or its first half; None when unknown.
+        vocab_size: That of the data.
+
+    Raises:
+        ValueError: The data were made with another tokenizer.
+    """
+    if tokenizer is None or fingerprint is None or _same(tokenizer.fingerprint, fingerprint):
+        return model
+    larger = tokenizer.with_special_tokens(CHAT_TOKENS) if isinstance(tokenizer, Tokenizer) else tokenizer
+    if _same(larger.fingerprint, fingerprint):
+        return grown(model, n_known=tokenizer.vocab_size, n_ids=vocab_size)
+    raise ValueError(
+        f"tokenizer fingerprint {tokenizer.fingerprint[:6]}.. of {name} is not the data's {fingerprint[:6]}..; "
+        f"prepare the text again with --tokenizer {name}"
+    )
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two fingerprints agree; the header of a shard holds the first half of one."""
+    n = min(len(one), len(other))
+    return one[:n] == other[:n]
+
+
+def _built(config: GPTConfig, state: Mapping[str, Any]) -> GPT:
+    with torch.device("meta"):
+        model = GPT(config)
+    model.load_state_dict({name: tensor.detach() for name, tensor in state.items()}, assign=True)
+    return model.train()
