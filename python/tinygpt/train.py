@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tinygpt import runfolder
 from tinygpt.command import byte_bar, run
 from tinygpt.config import Options, load, read, to_yaml
-from tinygpt.distributed import Ranks, label, silent
+from tinygpt.distributed import Ranks, end_process, label, silent
 from tinygpt.header import read_header
 from tinygpt.interruption import stop_on_signals
 from tinygpt.manifest import Manifest
@@ -50,7 +50,7 @@ DATA = "a prepared folder, a .bin file, a text file or a folder of texts"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of `tinygpt train`: 0 done, 130 or 143 stopped by a signal after saving, 2 and 1 for errors."""
-    return run(_joined, argv, verb=label("train"))
+    return end_process(run(_joined, argv, verb=label("train")))
 
 
 def _joined(argv: Sequence[str]) -> int:
