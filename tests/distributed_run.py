@@ -18,7 +18,7 @@ import torch
 from tinygpt import runfolder
 from tinygpt.command import run
 from tinygpt.dataset import TokenDataset
-from tinygpt.distributed import Ranks, label, silent
+from tinygpt.distributed import Ranks, end_process, label, silent
 from tinygpt.interruption import stop_on_signals
 from tinygpt.model import GPT, GPTConfig
 from tinygpt.trainer import TrainConfig, Trainer
@@ -91,4 +91,4 @@ def main(words: Any) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, None, verb=label("train")))
+    sys.exit(end_process(run(main, None, verb=label("train"))))

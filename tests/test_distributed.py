@@ -88,6 +88,7 @@ def all_runs(top: Path, alone: Path) -> dict[Path, dict[str, Any]]:
     continued = {"one-to-fsdp": alone / "stream", "one-to-ddp": alone / "stream", "fsdp-to-ddp": top / "stream-fsdp"}
     return {
         **runs,
+        top / "bfloat16": how({"config": {**CONFIG, "dtype": "bfloat16"}}, "fsdp"),
         top / "dropout": dropout,
         top / "dropout-continued": {**dropout, "half_of": str(top / "dropout")},
         **{
@@ -117,6 +118,11 @@ def test_two_ranks_have_the_evaluations_of_one(alone: Path, pair: Path, case: st
     ours, theirs = evaluations(pair / f"{case}-{kind}"), evaluations(alone / case)
     assert [each["n_tokens"] for each in ours] == [each["n_tokens"] for each in theirs]
     assert [each["loss"] for each in ours] == pytest.approx([each["loss"] for each in theirs], rel=CLOSE)
+
+
+def test_sharded_run_in_bfloat16_follows_float32(alone: Path, pair: Path) -> None:
+    assert losses(pair / "bfloat16") == pytest.approx(losses(alone / "stream"), rel=5e-3)  # bfloat16 has 8 bits
+    assert losses(pair / "bfloat16") != pytest.approx(losses(alone / "stream"), rel=CLOSE)
 
 
 def test_a_loss_that_is_not_finite_on_one_rank_is_skipped_by_all(pair: Path) -> None:
@@ -150,7 +156,7 @@ def test_four_ranks_have_the_losses_of_one(alone: Path, pair: Path, tmp_path: Pa
         half_of_two = str(pair / f"stream-{kind}")
         runs[tmp_path / f"two-{kind}-to-four"] = {**how(CASES["stream"], "ddp"), "half_of": half_of_two}
     train_on(4, runs)
-    for run in (run for run in runs if "dropout" not in run.name):
+    for run in (run for run in runs if run.name not in ("dropout", "dropout-continued", "bfloat16")):
         case = run.name.split("-")[0]
         assert losses(run) == pytest.approx(losses(alone / (case if case in CASES else "stream")), rel=CLOSE), run
 
@@ -198,7 +204,9 @@ def test_signal_to_one_rank_ends_all_saved_and_resume_auto_goes_on(tmp_path: Pat
         told = agent.communicate(timeout=60)[0].decode()
     (step,) = runfolder.steps(run)
     assert f"ended at step {step} (SIGTERM)" in told.replace(",", "")
-    assert torchrun(2, *words, "--resume", "auto", "--max-steps", str(step + 3)).returncode == 0
+    more = f"--resume auto --max-steps {step + 3} --sample-every 1 --distributed fsdp"
+    done = torchrun(2, *words, *more.split())
+    assert (done.returncode, done.stdout.count("sample after step")) == (0, 3), done.stderr
     assert runfolder.steps(run) == [step, step + 3]
 
 

@@ -127,7 +127,7 @@ class Learner:
                     ) from None
                 self._adapt(f"out of memory with {n} windows at a time, going on with {n // 2}", n // 2)
             except Exception as error:  # whatever the compiler stumbles over; the model's own errors come again
-                if not self.engine.compile or self._has_compiled:
+                if not self.engine.compile or self._has_compiled or self._ranks.how == "fsdp":
                     raise
                 self._adapt(f"torch.compile failed ({_first_line(error)}); training goes on without it", None)
             else:

@@ -15,7 +15,7 @@ from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.chats import is_chats
 from tinygpt.command import byte_bar, run
 from tinygpt.config import Options, load, read, to_yaml
-from tinygpt.distributed import Ranks, label, silent
+from tinygpt.distributed import Ranks, end_process, label, silent
 from tinygpt.interruption import stop_on_signals
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.preparation import Preparation
@@ -66,7 +66,7 @@ DATA = "a prepared folder, a file of tokens (.bin, .npy, .pt), text or chats (.j
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of `tinygpt train`: 0 done, 130 or 143 stopped by a signal after saving, 2 and 1 for errors."""
-    return run(_joined, argv, verb=label("train"))
+    return end_process(run(_joined, argv, verb=label("train")))
 
 
 def _joined(argv: Sequence[str]) -> int:
