@@ -81,8 +81,9 @@ def read(folder: Path, split: str = "train") -> tuple[list[int], list[bool]]:
     return ids, bits
 
 
-def test_tokens_and_targets_of_records_are_these(tmp_path: Path) -> None:
-    ids, targets = read(prepared(tmp_path, [PAIR, LONG], val_fraction=0))
+@pytest.mark.parametrize("shard_tokens", [1, 5, 16, 1000])
+def test_tokens_and_targets_of_records_are_these(tmp_path: Path, shard_tokens: int) -> None:
+    ids, targets = read(prepared(tmp_path, [PAIR, LONG], val_fraction=0, shard_tokens=shard_tokens))
     wanted = [by_hand(PAIR), by_hand(LONG)]
     assert (ids, targets) == (wanted[0][0] + wanted[1][0], wanted[0][1] + wanted[1][1])
     assert [USER, *b"2 + 2?", END, ASSISTANT, *b"4", END, EOT] == wanted[0][0]
