@@ -95,8 +95,9 @@ def choose_engine(
         ValueError: A name is unknown, or this machine cannot do what it asks.
 
     Example:
-        >>> choose_engine(device="cpu", threads=2)
-        Engine(device='cpu', dtype='float32', compile=False, threads=2)
+        >>> engine = choose_engine(device="cpu", threads=2)
+        >>> engine.device, engine.dtype, engine.compile, engine.threads
+        ('cpu', 'float32', False, 2)
     """
     for name, value, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES), ("compile", compile, COMPILE)):
         if value not in known:
