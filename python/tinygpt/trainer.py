@@ -461,7 +461,8 @@ class Trainer:
     def _evaluate(self, data: AnyDataset | None) -> Evaluation | None:
         if data is None:
             return None
-        with self.engine.products():
+        # Without gradients a block is another program: to compile it, too, takes longer and more memory than it saves.
+        with self.engine.products(), torch.compiler.set_stance("force_eager" if self.engine.compile else "default"):
             return evaluate(
                 self._learner.refresh(),
                 data,
