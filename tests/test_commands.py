@@ -82,7 +82,7 @@ def test_resume_from_a_checkpoint_says_what_is_new_and_what_is_set_aside(
     words = ["--resume", str(tmp_path / "run" / "step-0000010"), "--lr", "0.0005", "--max-steps", "30"]
     assert train.main(words) == 0
     shown = capfd.readouterr()
-    assert "goes on from step 10 with max_steps: 20 -> 30, learning_rate: 0.001 -> 0.0005\n" in shown.out
+    assert "goes on from step 10 with max_steps: 20 -> 30, learning_rate: 0.005 -> 0.0005\n" in shown.out
     assert "goes on from step 10; the checkpoints after it are in " in shown.err
     assert (tmp_path / "run" / "aside-1" / "step-0000020" / "model.safetensors").is_file()
 

@@ -196,6 +196,7 @@ def test_signal_to_one_rank_ends_all_saved_and_resume_auto_goes_on(tmp_path: Pat
     shape = "--vocab-size 270 --n-layer 1 --n-head 2 --d-model 16 --block-size 16 --batch-size 4 --threads 1 --cpu"
     run = tmp_path / "run"
     words = f"-m tinygpt.train --data {tmp_path / 'text.txt'} --out {run} {shape} --eval-every 1000".split()
+    words += ["--optimizer", "adamw"]
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
     with subprocess.Popen([*line, "--max-steps", "99999"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as agent:
         pids = wait_for_training(agent.pid, run)
