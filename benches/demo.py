@@ -78,8 +78,7 @@ def compare() -> None:
 def main() -> None:
     prepare()
     command(
-        f"train --data {DATA} --out {RUN} --resume auto {SHAPE} "
-        f"--max-steps {STEPS} --eval-every 100 --batch-size 16"
+        f"train --data {DATA} --out {RUN} --resume auto {SHAPE} --max-steps {STEPS} --eval-every 100 --batch-size 16"
     )
     for prompt in PROMPTS:
         command(f"generate --checkpoint {RUN} --max-new-tokens 60 --temperature 0.7 --seed 1 --prompt", prompt)
