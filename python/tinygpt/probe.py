@@ -84,7 +84,7 @@ def choose(
         rest = [row for row in whole if _engine(row) != engine] if found.micro_batch == engine.micro_batch else []
         faster = max(engine.tokens_per_second or 0.0, found.tokens_per_second or 0.0)
         compile_seconds = next((row["compile_seconds"] for row in whole if _engine(row) == engine), 0.0)
-        found = replace(found, tokens_per_second=faster)
+        found = replace(found, tokens_per_second=faster) if rest else found
         _remember(key, [{**asdict(found), "compile_seconds": compile_seconds, "in_part": False}, *rest])
     return found
 
@@ -101,9 +101,10 @@ def _with_room(config: TrainConfig, shape: GPTConfig, engine: Engine, say: Calla
             return engine
         takes = f"takes {rows[0]['memory_bytes'] / 1e9:.2f} GB" if rows else "does not fit"
         if n == 1:
+            room = f"{(limit or 0) / 1e9:.2f} GB"
+            which = f"ram {room} is" if config.ram else f"memory: {room} are free,"
             raise ValueError(
-                f"ram {(limit or 0) / 1e9:.2f} GB is too little: a step with one window at a time {takes}; "
-                "use a smaller block_size or model"
+                f"{which} too little: a step with one window at a time {takes}; use a smaller block_size or model"
             )
         n = max(m for m in range(1, n) if config.windows_per_step % m == 0)
         engine = replace(engine, micro_batch=n)
