@@ -118,20 +118,13 @@ def test_the_best_peer_is_the_fastest_of_its_kind() -> None:
     assert (row.peer, row.found, row.target) == (runs["nanoGPT bfloat16 compiled"], 2.0, 1.4)
 
 
-CURVE = [(0.0, 5.0, 2.0), (10.0, 3.0, 1.5), (20.0, 3.2, 1.6), (30.0, 2.0, 1.0)]
-
-
-def test_a_curve_is_read_on_straight_lines() -> None:
-    assert [recipe.seconds_to(CURVE, nats) for nats in (6, 4, 3, 2.6, 1)] == [0, 5, 10, 25, None]
-    assert [recipe.at(CURVE, seconds, 1) for seconds in (0, 5, 25, 99)] == [5, 4, 2.6, 2]
-
-
 def test_ours_is_held_against_the_best_of_theirs() -> None:
-    def outcome(side: str, label: str, curve: recipe.Curve) -> Outcome:
+    def outcome(side: str, label: str, seed: int, *end: float) -> Outcome:
         part = {"part": "english", "side": side, "label": label, "how": ""}
-        return Outcome(**part, seed=1, steps=9, tokens=900, parameters=10**6, curve=curve)
+        return Outcome(**part, seed=seed, steps=9, tokens=900, parameters=10**6, curve=[(0.0, 5.0, 2.0), end])
 
-    ends = {"theirs": [(0.0, 5.0, 2.0), (30.0, 2.5, 1.2)], "worse": [(0.0, 5.0, 2.0), (30.0, 4.0, 1.8)]}
-    said = recipe.table([*(outcome("theirs", name, end) for name, end in ends.items()), outcome("ours", "new", CURVE)])
-    assert "better by 0.500 nats, 0.200 bits per byte after equal seconds" in said
-    assert "their final loss after 0.86 of their seconds" in said  # 25.8 s of 30
+    theirs = [outcome("theirs", "good", 1, 30.0, 2.5, 1.2), outcome("theirs", "good", 2, 30.0, 2.4, 1.1)]
+    worse = outcome("theirs", "worse", 1, 30.0, 4.0, 1.8)
+    ours = [outcome("ours", "new", 1, 10.0, 2.0, 1.0), outcome("ours", "new", 2, 10.0, 2.1, 1.0)]
+    said = recipe.table([*theirs, worse, *ours])
+    assert "better by 0.400 nats (worst seed 0.300), 0.150 bits per byte, with 0.33 of their seconds" in said

@@ -1,5 +1,6 @@
 """Probe: what is chosen follows from what was measured; real measurements are remembered and can be deleted."""
 
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,20 @@ def test_a_type_whose_loss_strays_is_left_out() -> None:
 def test_a_run_too_short_to_gain_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_in_child", None)
     assert probe.choose(CONFIG, SHAPE, n_tokens=1000).tokens_per_second is None
+
+
+@pytest.mark.parametrize(("share", "n_remembered"), [(0.0, 1), (0.5, 0)])
+def test_what_was_measured_beside_other_programs_is_said_and_not_remembered(
+    monkeypatch: pytest.MonkeyPatch, share: float, n_remembered: int
+) -> None:
+    row = {**asdict(Engine()), "tokens_per_second": 9.0, "compile_seconds": 0.0, "memory_bytes": None, "loss": 4.0}
+    row |= {"in_part": False, "foreign_share": share}
+    monkeypatch.setattr(probe, "_in_child", lambda *_: iter([row]))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        probe.choose(TrainConfig(batch_size=4, device="cpu"), SHAPE, n_tokens=1e12)
+    assert ["other programs took 50% of the processor" in str(each.message) for each in told] == [True] * (share > 0)
+    assert probe.cache_file().exists() == bool(n_remembered)
 
 
 @pytest.mark.slow

@@ -45,6 +45,7 @@ SLOW_FLOPS = 2e11
 _NUMERIC_WINDOWS = 4  # the first choices are the slowest; a part of a micro-batch tells them apart
 _MOST_ERROR = 2e-6  # relative, of a float32 product of 512 terms; float32 itself is at 4e-7, bfloat16 at 3e-3
 _MOST_LOSS_ERROR = 5e-3  # relative, of the first loss
+_MOST_FOREIGN = 0.1
 _UNTOUCHED_BYTES = 1 << 30
 _LONGEST_EXPLICIT = 1024  # tokens; the weights of all pairs grow with the square
 
@@ -74,12 +75,20 @@ def choose(
         say("measuring how a step runs best here, once for this machine and shape:")
     if measured is None:
         measured = list(_in_child(config, shape, {"fixed": fixed, "threads": engine.threads}, say)) if is_long else []
+    shares = sorted(row.get("foreign_share", 0.0) for row in measured)
+    is_busy = bool(shares) and shares[len(shares) // 2] > _MOST_FOREIGN
+    if is_busy:
+        message = (
+            f"other programs took {shares[len(shares) // 2]:.0%} of the processor while the engine was measured; "
+            "the choice is for this run alone"
+        )
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
     whole = [row for row in measured if not row["in_part"]]
     engine = best(whole, n_tokens=n_tokens) if whole else engine
     if engine.memory_bytes is not None and _fits(engine, config):
         return engine
     found = _with_room(config, shape, engine, say)
-    if is_long:
+    if is_long and not is_busy:
         # Where fewer windows fit, that is what there is to choose from; the rest would be tried in vain again.
         rest = [row for row in whole if _engine(row) != engine] if found.micro_batch == engine.micro_batch else []
         faster = max(engine.tokens_per_second or 0.0, found.tokens_per_second or 0.0)
@@ -345,6 +354,7 @@ class Clock:
             if learner.engine.compile != engine.compile or not math.isfinite(loss):
                 return None
             seconds: list[float] = []
+            busy, own, began = _busy_seconds(), time.process_time(), time.perf_counter()
             while len(seconds) < 2 or (sum(seconds) < 0.5 and len(seconds) < 20):
                 started = time.perf_counter()
                 learner.accumulate(x, y)
@@ -355,6 +365,8 @@ class Clock:
             if "allocate memory" not in str(error):  # what torch says of a CPU's
                 raise
             return None
+        # Seconds of other programs by seconds of all cores; what the clock read beside them is worth little.
+        foreign = (_busy_seconds() - busy - time.process_time() + own) / (time.perf_counter() - began)
         memory = _peak_bytes()
         del learner
         torch.compiler.reset()
@@ -366,7 +378,18 @@ class Clock:
             "compile_seconds": max(0.0, first - min(seconds)) if engine.compile else 0.0,
             "loss": loss,
             "in_part": in_part,
+            "foreign_share": max(0.0, foreign) / (os.cpu_count() or 1),
         }
+
+
+def _busy_seconds() -> float:
+    """Seconds that all cores have worked since the machine started, for anybody; 0 where the system does not say."""
+    try:
+        first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
+    except OSError:
+        return 0.0
+    user, nice, system, _idle, _waiting, irq, softirq, steal = map(int, first[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _peak_bytes() -> int | None:
