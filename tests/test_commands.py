@@ -386,6 +386,9 @@ def test_a_shard_of_llm_c_takes_its_vocabulary_from_the_flag(finished: Path, tmp
     [
         ({}, ("muon", 5e-3, True)),
         ({"optimizer": "adamw"}, ("adamw", 1e-3, True)),
+        ({"optimizer": "muon", "distributed": "ddp"}, ("muon", 5e-3, True)),
+        ({"position": "rope", "norm": "rmsnorm", "bias": False, "mlp": "swiglu"}, ("muon", 5e-3, True)),
+        ({"bias": True}, ("muon", 5e-3, False)),
         ({"distributed": "fsdp"}, ("adamw", 1e-3, True)),
         ({"position": "learned", "norm": "layernorm", "mlp": "gelu"}, ("muon", 5e-3, False)),
         ({"optimizer": "sgd", "learning_rate": 0.1, "mlp": "geglu"}, ("sgd", 0.1, True)),

@@ -43,6 +43,15 @@ def test_all_windows_give_the_mean_over_all_targets_whatever_the_batch(batch_siz
     assert (found.n_tokens, found.bits_per_byte, found.bits_per_character) == (28, None, None)
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 99])
+def test_parts_of_a_batch_give_what_the_whole_one_gives(at_once: int) -> None:
+    model, data = bigrams(), windows_of(8)
+    whole = evaluate(model, data, batch_size=5)
+    model.seen.clear()
+    assert evaluate(model, data, batch_size=5, at_once=at_once).loss == pytest.approx(whole.loss, rel=1e-6)
+    assert max(len(x) for x, _, _ in model.seen) == min(at_once, 5)
+
+
 def test_bits_are_over_the_bytes_and_characters_of_the_targets() -> None:
     model, data = bigrams(), windows_of(9)  # 36 targets, four of each id
     n_bytes, n_characters = np.arange(9, dtype=np.uint32), np.array([0, 1, 1, 1, 1, 1, 1, 1, 1], np.uint32)

@@ -1,5 +1,6 @@
 """Learner: one step in any engine; what the compiler or the memory cannot do is done another way."""
 
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -97,13 +98,16 @@ def test_failing_compiler_is_told_and_the_step_is_that_of_no_compiler(monkeypatc
 
 
 def run_out_above(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
-    """Makes a loss of more than n windows run out of memory."""
-    loss = GPT.loss
+    """Makes a loss of more than n windows run out of memory; what it held must be gone when fewer are tried."""
+    loss, held = GPT.loss, []
 
     def short_of_memory(self: GPT, x: Tensor, *rest: Any, **more: Any) -> Tensor:
         if len(x) > n:
             torch.rand(3)
+            activations = torch.zeros(len(x))
+            held.append(weakref.ref(activations))
             raise torch.OutOfMemoryError("tried to allocate")
+        assert all(each() is None for each in held)
         return loss(self, x, *rest, **more)
 
     monkeypatch.setattr(GPT, "loss", short_of_memory)

@@ -1,6 +1,7 @@
 """Probe: what is chosen follows from what was measured; real measurements are remembered and can be deleted."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,15 @@ def test_a_choice_that_is_not_faster_is_not_made(choice: tuple[str, Any]) -> Non
     assert {(name, getattr(engine, name)) for name, _ in CHOICES} >= set(CHOICES) - {choice}
 
 
+def test_a_type_that_a_part_of_the_model_sees_behind_is_found_ahead() -> None:
+    def measure(engine: Engine, *, in_part: bool) -> dict[str, Any]:
+        factor = {True: 0.9, False: 2.0}[in_part] if engine.dtype == "bfloat16" else 1.0
+        row = {"tokens_per_second": 1000.0 * factor, "compile_seconds": 0.0, "memory_bytes": None, "loss": 4.0}
+        return {**asdict(engine), **row, "in_part": in_part}
+
+    assert chosen(list(probe.measure_all(CONFIG, SHAPE, OPEN, 2, measure=measure))).dtype == "bfloat16"
+
+
 def test_what_is_fixed_is_kept_and_never_measured_otherwise() -> None:
     fixed = {**OPEN, "dtype": "float32", "matmul": "highest", "compile": "off", "attention": "fused"}
     rows = measured(CHOICES, fixed)
@@ -113,18 +123,100 @@ def test_what_was_measured_beside_other_programs_is_said_and_not_remembered(
     monkeypatch: pytest.MonkeyPatch, share: float, n_remembered: int
 ) -> None:
     row = {**asdict(Engine()), "tokens_per_second": 9.0, "compile_seconds": 0.0, "memory_bytes": None, "loss": 4.0}
-    row |= {"in_part": False, "foreign_share": share}
+    row |= {"in_part": False, "waiting_share": share}
     monkeypatch.setattr(probe, "_in_child", lambda *_: iter([row]))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         probe.choose(TrainConfig(batch_size=4, device="cpu"), SHAPE, n_tokens=1e12)
-    assert ["other programs took 50% of the processor" in str(each.message) for each in told] == [True] * (share > 0)
+    assert ["threads waited 50% of the time for a core" in str(each.message) for each in told] == [True] * (share > 0)
     assert probe.cache_file().exists() == bool(n_remembered)
+
+
+def a_row(**changes: Any) -> dict[str, Any]:
+    return {
+        **asdict(Engine()),
+        "tokens_per_second": 9.0,
+        "compile_seconds": 0.0,
+        "loss": 4.0,
+        "in_part": False,
+        **changes,
+    }
+
+
+def shrinking(monkeypatch: pytest.MonkeyPatch, alone: dict[str, Any]) -> list[int | None]:
+    """Makes a process that measures one engine alone fit only with two windows at once; the numbers that are tried."""
+    tried: list[int | None] = []
+
+    def in_child(_config: object, _shape: object, task: dict[str, Any], _say: object) -> Iterator[dict[str, Any]]:
+        if "engine" not in task:
+            yield a_row()
+            return
+        tried.append(task["engine"]["micro_batch"])
+        yield a_row(**{**task["engine"], "tokens_per_second": 9.0, "memory_bytes": 5}) if tried[-1] == 2 else alone
+
+    monkeypatch.setattr(probe, "_in_child", in_child)
+    return tried
+
+
+@pytest.mark.parametrize("ram", [None, "1G"])
+@pytest.mark.parametrize("alone", [{"out_of_memory": True}, a_row(memory_bytes=1 << 62)], ids=["killed", "too much"])
+def test_fewer_windows_are_tried_until_they_fit(
+    monkeypatch: pytest.MonkeyPatch, ram: str | None, alone: dict[str, Any]
+) -> None:
+    tried = shrinking(monkeypatch, alone)
+    engine = probe.choose(TrainConfig(batch_size=4, device="cpu", ram=ram), SHAPE, n_tokens=1e12)
+    assert (tried, engine.micro_batch, engine.memory_bytes) == ([None, 2], 2, 5)
+    # What is free today is no fact about the machine; what the user allows is one about the run.
+    assert probe.cache_file().exists() == (ram is not None)
+
+
+def test_memory_that_no_window_fits_into_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_in_child", lambda *_: iter([{"out_of_memory": True}]))
+    with pytest.raises(MemoryError, match=r"GB are free, and a step with one window at a time does not fit"):
+        probe.choose(TrainConfig(batch_size=4, device="cpu"), SHAPE, n_tokens=1e12)
+    with pytest.raises(ValueError, match=r"ram 1\.00 GB is too little: a step with one window at a time does not fit"):
+        probe.choose(TrainConfig(batch_size=4, device="cpu", ram="1G"), SHAPE, n_tokens=1e12)
+
+
+def test_a_candidate_without_memory_is_left_out() -> None:
+    def measure(engine: Engine, *, in_part: bool) -> dict[str, Any]:
+        if engine.attention == "explicit":
+            raise MemoryError
+        return a_row(**{**asdict(engine), "tokens_per_second": 9.0}, in_part=in_part)
+
+    rows = list(probe.measure_all(CONFIG, SHAPE, OPEN, 1, measure=measure))
+    assert {row["attention"] for row in rows} == {"fused"}
+
+
+def test_a_measurement_that_failed_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_in_child", lambda *_: iter([]))
+    assert probe.choose(TrainConfig(batch_size=4, device="cpu"), SHAPE, n_tokens=1e12).tokens_per_second is None
+    assert not probe.cache_file().exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "no json", '{"KEY": [{"tokens_per_second": 1, "compile_seconds": 0}]}'])
+def test_a_damaged_file_of_measurements_is_measured_over(monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    monkeypatch.setattr(probe, "_key", lambda *_: "KEY")
+    monkeypatch.setattr(probe, "_in_child", lambda *_: iter([a_row()]))
+    probe.cache_file().parent.mkdir(parents=True)
+    probe.cache_file().write_text(content)
+    assert probe.choose(TrainConfig(batch_size=4, device="cpu"), SHAPE, n_tokens=1e12).tokens_per_second == 9.0
+    assert probe._remembered("KEY")
+
+
+@pytest.mark.parametrize("in_part", [True, False])
+def test_windows_at_once_that_are_fixed_are_measured(in_part: bool) -> None:
+    config = TrainConfig(batch_size=12, micro_batch=6)
+    row = probe.Clock(config, SHAPE)(Engine(micro_batch=6), in_part=in_part)
+    assert row is not None
+    assert row["micro_batch"] == 6
+    assert 0 <= row["waiting_share"] < 100
 
 
 @pytest.mark.slow
 def test_real_measurements_are_remembered_until_they_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
+    monkeypatch.setattr(probe, "_MOST_WAITING", float("inf"))  # whatever else this machine does meanwhile
     config = TrainConfig(batch_size=4, device="cpu", compile="off")
     engine = probe.choose(config, SHAPE, n_tokens=1e12, say=told.append)
     assert len(told) >= 6

@@ -105,6 +105,22 @@ def test_what_fails_there_is_said_once_and_the_rest_goes_on(tmp_path: Path, monk
     trackers.close()
 
 
+def test_a_refused_login_is_said_and_the_other_tracker_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    wandb = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+
+    def refuse(**_: Any) -> None:
+        raise PermissionError("API key is not valid")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with pytest.warns(RuntimeWarning, match=r"^Weights & Biases: API key is not valid; nothing more is written there"):
+        trackers = Trackers(tmp_path, **{**QUIET, "wandb": "poems", "tensorboard": True})
+    trackers.append({"step": 1, "loss": 2.0})
+    trackers.close()
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+
+
 @pytest.mark.parametrize(("words", "name"), [("--tensorboard", "tensorboard"), ("--wandb poems", "wandb")])
 def test_missing_package_is_one_line_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, name: str

@@ -14,7 +14,9 @@ def test_choices_are_those_of_the_tables(name: str, table: dict[str, object]) ->
     assert sorted(get_args(get_type_hints(TrainConfig)[name])) == sorted(table)
 
 
-@pytest.mark.parametrize("field", [{"schedule": "square"}, {"optimizer": "adam"}, {"device": "tpu"}, {"lr": 1}])
+@pytest.mark.parametrize(
+    "field", [{"schedule": "square"}, {"optimizer": "adam"}, {"device": "tpu"}, {"lr": 1}, {"ram": "0G"}]
+)
 def test_an_unknown_choice_is_refused(field: dict[str, object]) -> None:
     with pytest.raises((ValueError, TypeError), match=next(iter(field))):
         TrainConfig(**field)  # type: ignore[arg-type]

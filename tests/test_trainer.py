@@ -232,6 +232,16 @@ def test_forecast_is_steps_to_come_at_the_measured_speed(tmp_path: Path) -> None
     assert str(Trainer(model(), stream(), config=CONFIG).forecast) == "12 steps x 32 tokens = 384 tokens"
 
 
+def test_time_is_foretold_of_all_tokens_that_are_computed_on() -> None:
+    engine = Engine(tokens_per_second=64.0, threads=1)
+    trainer = Trainer(model(), documents(), config=CONFIG, engine=engine)
+    x, y = documents().take(0, len(documents()))
+    share = float((y >= 0).sum()) / x.numel()
+    assert share < 0.9
+    assert trainer.forecast.seconds == pytest.approx(12 * 32 / 64, rel=0.05)
+    assert trainer.forecast.tokens_per_step == pytest.approx(32 * share, abs=1)
+
+
 def test_report_tells_memory_and_the_time_that_is_left() -> None:
     reports = list(Trainer(model(), stream(), config=CONFIG).steps())
     left = [report.seconds_left for report in reports]
@@ -520,6 +530,36 @@ def test_engine_is_recorded_and_kept(tmp_path: Path) -> None:
     resumed = Trainer.resume(tmp_path, train=stream())
     assert (resumed.engine.dtype, resumed.engine.device) == ("bfloat16", "cpu")
     assert Trainer.resume(tmp_path, train=stream(), dtype="float32").engine.dtype == "float32"
+    assert Trainer.resume(tmp_path, train=stream(), dtype="auto").engine == resumed.engine
+
+
+def test_ram_that_is_named_on_resume_is_measured_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_to(Trainer(model(), stream(), config=CONFIG, folder=tmp_path), 3)
+    asked: list[tuple[str | None, Engine]] = []
+
+    def with_room(config: TrainConfig, shape: GPTConfig, engine: Engine) -> Engine:
+        asked.append((config.ram, engine))
+        return replace(engine, micro_batch=1)
+
+    monkeypatch.setattr("tinygpt.trainer.with_room", with_room)
+    resumed = Trainer.resume(tmp_path, train=stream(), ram="1G")
+    assert resumed.engine.micro_batch == 1
+    assert asked == [("1G", replace(resumed.engine, micro_batch=None))]
+    Trainer.resume(tmp_path, train=stream())
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_room_that_is_foretold_is_that_of_a_checkpoint(tmp_path: Path, optimizer: Any, tied: bool) -> None:
+    config = replace(CONFIG, optimizer=optimizer, max_steps=1)
+    shape = {"d_model": 128, "tie_embeddings": tied}
+    trainer = Trainer(model(**shape), stream(), config=config, folder=tmp_path)
+    assert trainer.disk_room is not None
+    foretold = trainer.disk_room.checkpoint_bytes
+    trainer.fit()
+    taken = sum(file.stat().st_size for file in (tmp_path / "last").resolve().iterdir())
+    assert foretold * 0.85 <= taken <= foretold
 
 
 def poison(trainer: Trainer, at: set[int], factor: float = float("inf")) -> None:

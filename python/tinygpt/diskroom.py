@@ -8,8 +8,6 @@ from pathlib import Path
 from tinygpt import runfolder
 from tinygpt.forecast import count
 
-# Tensors as large as the weights that an optimiser keeps beside them, at most; all are float32.
-MOMENTS = {"adamw": 2, "muon": 2, "sgd": 1}
 _SMALL_FILES = 1 << 16  # configuration, random state, a small tokenizer: about this
 
 
@@ -58,16 +56,15 @@ class DiskRoom:
         return f"a checkpoint takes {one}B, {self.checkpoints} of them at most {total}B; {free}B are free"
 
 
-def disk_room(folder: Path, *, n_parameters: int, optimizer: str, keep: int) -> DiskRoom:
+def disk_room(folder: Path, *, n_bytes: int, keep: int) -> DiskRoom:
     """The room for a run in `folder`, which need not exist yet.
 
     Args:
         folder: The run's folder.
-        n_parameters: Weights of the model.
-        optimizer: A name in `MOMENTS`; another counts as the largest.
+        n_bytes: Weights and optimiser state of a checkpoint.
         keep: Newest checkpoints kept. Beside them stand the best one and the one being written.
     """
-    one = 4 * n_parameters * (1 + MOMENTS.get(optimizer, 2)) + _SMALL_FILES
+    one = n_bytes + _SMALL_FILES
     to_come = max(1, keep + 2 - len(runfolder.steps(folder)))
     there = next(each for each in (folder, *folder.absolute().parents) if each.is_dir())
     return DiskRoom(checkpoint_bytes=one, checkpoints=to_come, free_bytes=shutil.disk_usage(there).free)

@@ -112,7 +112,7 @@ class Ranks:
         import torch.distributed as dist
         from torch.distributed.rendezvous import rendezvous
 
-        has_cuda = torch.cuda.is_available()
+        has_cuda = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", self.world_size))
         if has_cuda:
             torch.cuda.set_device(self.local_rank)
         limit = timedelta(seconds=silence_seconds)

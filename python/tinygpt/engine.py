@@ -99,11 +99,6 @@ class Engine:
                 block.compile(dynamic=False)
         return model
 
-    def synchronize(self) -> None:
-        """Waits until the device has done what it was given, so that a clock read now is true."""
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-
     def peak_memory_bytes(self) -> int | None:
         """Most memory held so far: of the device on CUDA, else of the process; None where nobody knows."""
         if self.device == "cuda":

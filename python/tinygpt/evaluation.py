@@ -40,6 +40,7 @@ def evaluate(
     token_lengths: tuple[ArrayLike, ArrayLike] | None = None,
     device: str | torch.device | None = None,
     ranks: Ranks | None = None,
+    at_once: int | None = None,
 ) -> Evaluation:
     """Loss on the same windows each time, of an epoch at most, with dropout off and no gradient.
 
@@ -51,6 +52,7 @@ def evaluate(
         token_lengths: Bytes and characters of each id, two arrays (V,), as `Tokenizer.token_lengths()` returns them.
         device: Where the model is; None asks its parameters.
         ranks: Those that share the batches out among them; the figures are the same for any number of them.
+        at_once: Windows in one forward pass; None takes the whole batch.
 
     Raises:
         ValueError: `batches` or `batch_size` is below 1, or `token_lengths` are not the dataset's.
@@ -83,8 +85,10 @@ def evaluate(
             k = min(first + ranks.rank, n_batches - 1)  # where the batches do not go round, some ranks do the last, too
             # The last batch runs into the next epoch; those rows were met already.
             x, y = (ids[: n_windows - k * batch_size] for ids in dataset.batch(k, batch_size=batch_size))  # each (B, T)
-            with torch.no_grad():
-                loss_sum = float(model.loss(x.to(device), y.to(device), scale=1.0))
+            loss_sum, size = 0.0, at_once or batch_size
+            for ids, wanted in zip(torch.split(x, size), torch.split(y, size), strict=True):  # each (at_once, T)
+                with torch.no_grad():
+                    loss_sum += float(model.loss(ids.to(device), wanted.to(device), scale=1.0))
             if k != first + ranks.rank:
                 continue
             nats[k] = loss_sum

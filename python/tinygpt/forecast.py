@@ -16,8 +16,10 @@ class Forecast:
     """Steps still to take; none while a limit of seconds alone has not been turned into steps."""
     tokens_per_step: int
     """Target tokens of a step, in the mean."""
+    target_share: float = 1.0
+    """Of the tokens that a step computes on; below 1 where documents are padded or questions do not count."""
     tokens_per_second: float | None = None
-    """Speed of whole steps, where it was measured."""
+    """Tokens computed on in a second of whole steps, evaluations and saves left out, where it was measured."""
     memory_bytes: int | None = None
     """Peak of memory, where it was measured."""
     max_seconds: float | None = None
@@ -28,7 +30,8 @@ class Forecast:
         """Seconds of these steps; None where the speed is not known."""
         if self.steps is None or self.tokens_per_second is None:
             return self.max_seconds
-        return min(self.steps * self.tokens_per_step / self.tokens_per_second, self.max_seconds or float("inf"))
+        seconds = self.steps * self.tokens_per_step / self.target_share / self.tokens_per_second
+        return seconds if self.max_seconds is None else min(seconds, self.max_seconds)
 
     def __str__(self) -> str:
         """The forecast in words."""

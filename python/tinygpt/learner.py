@@ -80,7 +80,7 @@ class Learner:
         if all(map(math.isfinite, numbers)) and numbers[1] <= norm_limit:
             for optimizer in self._optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * group.get("rate", 1.0)
+                    group["lr"] = learning_rate
                 self._scaler.step(optimizer)
         self._scaler.update()
         self._drop_gradients()
@@ -119,30 +119,35 @@ class Learner:
             except torch.OutOfMemoryError as error:
                 if self._ranks.how == "fsdp":  # the others are in the middle of the same pass
                     raise
-                n = self.engine.micro_batch or self._config.batch_size
-                if n == 1:
-                    raise RuntimeError(
-                        f"out of memory with one window of {x.shape[1]} tokens at a time: {_first_line(error)}; "
-                        "a smaller block_size or model takes less"
-                    ) from None
-                self._adapt(f"out of memory with {n} windows at a time, going on with {n // 2}", n // 2)
+                is_memory, reason = True, _first_line(error)
             except Exception as error:  # whatever the compiler stumbles over; the model's own errors come again
                 if not self.engine.compile or self._has_compiled or self._ranks.how == "fsdp":
                     raise
-                self._adapt(f"torch.compile failed ({_first_line(error)}); training goes on without it", None)
+                is_memory, reason = False, _first_line(error)
             else:
                 self._has_compiled = True
                 return loss
+            # Not before the error is gone: with it goes what the pass that failed still held.
+            self._drop_gradients()
+            self._take_fewer(x.shape[1], reason) if is_memory else self._go_on_uncompiled(reason)
 
-    def _adapt(self, message: str, micro_batch: int | None) -> None:
+    def _take_fewer(self, block_size: int, reason: str) -> None:
+        n = self.engine.micro_batch or self._config.batch_size
+        if n == 1:
+            raise RuntimeError(
+                f"out of memory with one window of {block_size} tokens at a time: {reason}; "
+                "a smaller block_size or model takes less"
+            )
+        message = f"out of memory with {n} windows at a time, going on with {n // 2}"
         warnings.warn(message, RuntimeWarning, stacklevel=5)
-        self._drop_gradients()
-        if micro_batch is None:
-            self.engine = replace(self.engine, compile=False)
-        else:
-            self.engine = replace(self.engine, micro_batch=micro_batch)
-            if self.engine.device == "cuda":
-                torch.cuda.empty_cache()
+        self.engine = replace(self.engine, micro_batch=n // 2)
+        if self.engine.device == "cuda":
+            torch.cuda.empty_cache()
+
+    def _go_on_uncompiled(self, reason: str) -> None:
+        message = f"torch.compile failed ({reason}); training goes on without it"
+        warnings.warn(message, RuntimeWarning, stacklevel=5)
+        self.engine = replace(self.engine, compile=False)
         self._work = self._working_copy()
         self.refresh()
         self._work.train()

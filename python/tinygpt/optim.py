@@ -78,8 +78,7 @@ def build_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """The optimisers that together train a model, with decay on matrices only.
 
-    Norms and biases are vectors: pulling them to zero changes the scale of a layer, not its complexity. A group of
-    parameters may hold a "rate", by which the run's learning rate is multiplied for it.
+    Norms and biases are vectors: pulling them to zero changes the scale of a layer, not its complexity.
 
     Args:
         name: A name in `OPTIMIZERS`.
@@ -106,6 +105,26 @@ def build_optimizers(
     if fused is None:
         fused = all(parameter.device.type in _FUSED_DEVICES for parameter in parameters.values())
     return OPTIMIZERS[name](parameters, learning_rate, weight_decay, betas, eps, fused)
+
+
+def state_size(name: str, model: nn.Module) -> int:
+    """Numbers that an optimiser comes to remember of a model's parameters, but for counters.
+
+    Args:
+        name: A name in `OPTIMIZERS`.
+        model: Any module.
+
+    Example:
+        >>> [state_size(name, nn.Linear(2, 3)) for name in ("adamw", "sgd")]
+        [18, 9]
+    """
+    sizes = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
+    orthogonal = {each for each, p in model.named_parameters() if name == "muon" and _is_for_muon(each, p)}
+    return sum(size * (1 if name == "sgd" or each in orthogonal else 2) for each, size in sizes.items())
+
+
+def _is_for_muon(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim == 2 and name.startswith("blocks.")
 
 
 def adamw(
@@ -156,7 +175,7 @@ def muon(
     Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); Liu et al. 2025, section 2.2 (arXiv:2502.16982) for
     the scale.
     """
-    matrices = {name: p for name, p in parameters.items() if p.ndim == 2 and name.startswith("blocks.")}
+    matrices = {name: p for name, p in parameters.items() if _is_for_muon(name, p)}
     others = [parameter for name, parameter in parameters.items() if name not in matrices]
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:

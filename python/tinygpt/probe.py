@@ -1,20 +1,23 @@
 """Which engine is fastest here: one real micro-batch of each candidate, timed in a process of its own.
 
-The child process sets threads and memory as a training command does, so that its clock and its peak memory are those of
-the run to come; what runs out of memory or kills it costs nothing but the candidate. Candidates are tried one choice at
-a time: type and precision of products, attention, size of a chunk of logits, windows at once, threads, and at last the
-compiler, each with the best of the choices before it. What was measured is remembered for this machine, these versions
-and this shape in a file that may be deleted at any time.
+The child process sets threads and memory as a training command does, so that its clock and its peak memory are those
+of the run to come; what runs out of memory or kills it costs nothing but the candidate. A part of the model tells which
+types and precisions of products are hopeless, and the threads. The other types are tried with each form of attention,
+those near the fastest with the compiler, too, then the size of a chunk of logits and the windows at once with the best
+so far. What was measured is remembered for this machine, these versions and this shape in a file that may be deleted
+at any time.
 
 There is no table of processors: `best` looks at the measurements alone.
 """
 
+import contextlib
 import gc
 import hashlib
 import json
 import math
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,7 +48,9 @@ SLOW_FLOPS = 2e11
 _NUMERIC_WINDOWS = 4  # the first choices are the slowest; a part of a micro-batch tells them apart
 _MOST_ERROR = 2e-6  # relative, of a float32 product of 512 terms; float32 itself is at 4e-7, bfloat16 at 3e-3
 _MOST_LOSS_ERROR = 5e-3  # relative, of the first loss
-_MOST_FOREIGN = 0.1
+_MOST_WAITING = 0.1
+_NEAR_IN_PART = 0.4  # 2 layers of 6 had bfloat16 at 0.94 of float32, all of them at twice of it
+_NEAR = 0.8  # of the fastest before compiling, which gives bfloat16 more than float32
 _UNTOUCHED_BYTES = 1 << 30
 _LONGEST_EXPLICIT = 1024  # tokens; the weights of all pairs grow with the square
 
@@ -62,11 +67,17 @@ def choose(
         say: Called with a line for each candidate measured.
 
     Raises:
-        ValueError: This machine cannot do what `config` asks, or the memory is too small for one window.
+        ValueError: This machine cannot do what `config` asks, or `ram` is too small for one window.
+        MemoryError: What is free is too small for one window.
     """
     fixed = {name: getattr(config, name) for name in ENGINE}
     engine = settle(**fixed)
     is_long = n_tokens * shape.flops_per_token >= WORTH_SECONDS * SLOW_FLOPS
+    if engine.device != "cpu" and config.ram:
+        raise ValueError(
+            f"ram is for runs on the CPU, and this one is on {engine.device}, where fewer windows are taken at once "
+            "when memory runs out; leave it away, or use device cpu"
+        )
     if engine.device != "cpu" or not (is_long or config.ram):
         return engine
     key = _key(config, shape, fixed)
@@ -74,47 +85,63 @@ def choose(
     if say is not None and not measured:
         say("measuring how a step runs best here, once for this machine and shape:")
     if measured is None:
-        measured = list(_in_child(config, shape, {"fixed": fixed, "threads": engine.threads}, say)) if is_long else []
-    shares = sorted(row.get("foreign_share", 0.0) for row in measured)
-    is_busy = bool(shares) and shares[len(shares) // 2] > _MOST_FOREIGN
+        task = {"fixed": fixed, "threads": engine.threads}
+        found = _in_child(config, shape, task, say) if is_long else iter(())
+        measured = [row for row in found if "out_of_memory" not in row]
+    shares = sorted(row.get("waiting_share", 0.0) for row in measured)
+    is_busy = bool(shares) and shares[len(shares) // 2] > _MOST_WAITING
     if is_busy:
         message = (
-            f"other programs took {shares[len(shares) // 2]:.0%} of the processor while the engine was measured; "
-            "the choice is for this run alone"
+            f"threads waited {shares[len(shares) // 2]:.0%} of the time for a core while the engine was measured: "
+            "other programs run here; the choice is for this run alone"
         )
         warnings.warn(message, RuntimeWarning, stacklevel=3)
     whole = [row for row in measured if not row["in_part"]]
     engine = best(whole, n_tokens=n_tokens) if whole else engine
     if engine.memory_bytes is not None and _fits(engine, config):
         return engine
-    found = _with_room(config, shape, engine, say)
-    if is_long and not is_busy:
+    fitting = with_room(config, shape, engine, say)
+    # Less memory than usual is free at times; what --ram says is a setting, and a part of the key.
+    is_usual = fitting.micro_batch == engine.micro_batch
+    if whole and not is_busy and (is_usual or config.ram):
         # Where fewer windows fit, that is what there is to choose from; the rest would be tried in vain again.
-        rest = [row for row in whole if _engine(row) != engine] if found.micro_batch == engine.micro_batch else []
-        faster = max(engine.tokens_per_second or 0.0, found.tokens_per_second or 0.0)
+        rest = [row for row in whole if _engine(row) != engine] if is_usual else []
+        faster = max(engine.tokens_per_second or 0.0, fitting.tokens_per_second or 0.0)
         compile_seconds = next((row["compile_seconds"] for row in whole if _engine(row) == engine), 0.0)
-        found = replace(found, tokens_per_second=faster) if rest else found
-        _remember(key, [{**asdict(found), "compile_seconds": compile_seconds, "in_part": False}, *rest])
-    return found
+        fitting = replace(fitting, tokens_per_second=faster) if rest else fitting
+        _remember(key, [{**asdict(fitting), "compile_seconds": compile_seconds, "in_part": False}, *rest])
+    return fitting
 
 
-def _with_room(config: TrainConfig, shape: GPTConfig, engine: Engine, say: Callable[[str], None] | None) -> Engine:
-    """The engine with its peak memory, of a process that does nothing else, and with as few windows at once as fit."""
+def with_room(
+    config: TrainConfig, shape: GPTConfig, engine: Engine, say: Callable[[str], None] | None = None
+) -> Engine:
+    """The engine with its peak memory, of a process that does nothing else, and with as few windows at once as fit.
+
+    Args:
+        config: The run's settings; the room is what `ram` says, or what is free.
+        shape: The model's.
+        engine: On the CPU.
+        say: Called with a line for each number of windows that was tried.
+
+    Raises:
+        ValueError: `ram` is too small for one window.
+        MemoryError: What is free is.
+    """
     n, limit = engine.micro_batch or config.batch_size, _limit_bytes(config)
     while True:
-        task = {"engine": asdict(engine), "limit": limit if config.ram else None}
-        rows = list(_in_child(config, shape, task, say))
-        if rows and _fits(_engine(rows[0]), config):
-            return _engine(rows[0])
-        if not rows and not config.ram:
+        rows = list(_in_child(config, shape, {"engine": asdict(engine)}, say))
+        if not rows:  # it failed, and said of what
             return engine
-        takes = f"takes {rows[0]['memory_bytes'] / 1e9:.2f} GB" if rows else "does not fit"
+        fits = "out_of_memory" not in rows[0]
+        if fits and _fits(_engine(rows[0]), config):
+            return _engine(rows[0])
         if n == 1:
-            room = f"{(limit or 0) / 1e9:.2f} GB"
-            which = f"ram {room} is" if config.ram else f"memory: {room} are free,"
-            raise ValueError(
-                f"{which} too little: a step with one window at a time {takes}; use a smaller block_size or model"
-            )
+            takes = f"takes {rows[0]['memory_bytes'] / 1e9:.2f} GB" if fits else "does not fit"
+            room, step = f"{(limit or 0) / 1e9:.2f} GB", f"a step with one window at a time {takes}"
+            if config.ram:
+                raise ValueError(f"ram {room} is too little: {step}; use a smaller block_size or model")
+            raise MemoryError(f"{room} are free, and {step}")
         n = max(m for m in range(1, n) if config.windows_per_step % m == 0)
         engine = replace(engine, micro_batch=n)
 
@@ -174,15 +201,15 @@ def _key(config: TrainConfig, shape: GPTConfig, fixed: Mapping[str, Any]) -> str
 def _remembered(key: str) -> list[dict[str, Any]] | None:
     try:
         rows = json.loads(cache_file().read_text(encoding="utf-8"))[key]
-        return [row for row in rows if row["tokens_per_second"] > 0 and row["compile_seconds"] >= 0]
+        return [row for row in rows if row["tokens_per_second"] > 0 and row["compile_seconds"] >= 0 <= row["in_part"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _remember(key: str, rows: list[dict[str, Any]]) -> None:
     try:
-        content = json.loads(cache_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = dict(json.loads(cache_file().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         content = {}
     try:
         cache_file().parent.mkdir(parents=True, exist_ok=True)
@@ -194,8 +221,8 @@ def _remember(key: str, rows: list[dict[str, Any]]) -> None:
 def _in_child(
     config: TrainConfig, shape: GPTConfig, task: Mapping[str, Any], say: Callable[[str], None] | None
 ) -> Iterator[dict[str, Any]]:
-    """The rows that a child process measures, as far as it comes."""
-    task = {"config": asdict(config), "shape": asdict(shape), **task}
+    """The rows that a child process measures, as far as it comes; {"out_of_memory": True} where that ended it."""
+    task = {"config": asdict(config), "shape": asdict(shape), "limit": _limit_bytes(config), **task}
     with tempfile.TemporaryFile("w+") as errors:
         child = subprocess.Popen(
             [sys.executable, "-m", "tinygpt.probe"],
@@ -210,11 +237,15 @@ def _in_child(
             child.stdin.write(json.dumps(task))
             child.stdin.close()
             for line in child.stdout:
+                if not line.startswith("{"):  # libraries talk, too, when they are asked to
+                    continue
                 row = json.loads(line)
-                if say is not None:
+                if say is not None and "out_of_memory" not in row:
                     say(describe(row))
                 yield row
-            if child.wait() > 0:
+            if child.wait() == -signal.SIGKILL:  # what Linux does to who takes the last of the memory
+                yield {"out_of_memory": True}
+            elif child.returncode:
                 errors.seek(0)
                 said = errors.read().strip().splitlines() or [f"exit code {child.returncode}"]
                 message = f"measuring how a step runs ended early ({said[-1]})"
@@ -254,8 +285,14 @@ def measure_all(
     open_ends: dict[str, Any] = {**fixed, "threads": threads}
     rows: list[dict[str, Any]] = []
 
+    def measured(*, in_part: bool, **changes: Any) -> dict[str, Any] | None:
+        try:
+            return measure(settle(**{**open_ends, **changes}), in_part=in_part)
+        except MemoryError:
+            return None
+
     def tried(**changes: Any) -> Iterator[dict[str, Any]]:
-        row = measure(settle(**{**open_ends, **changes}), in_part=False)
+        row = measured(in_part=False, **changes)
         if row is not None:
             rows.append(row)
             yield row
@@ -267,7 +304,7 @@ def measure_all(
     in_part: list[dict[str, Any]] = []
 
     def tried_in_part(**changes: Any) -> Iterator[dict[str, Any]]:
-        row = measure(settle(**{**open_ends, **changes, "compile": "off"}), in_part=True)
+        row = measured(in_part=True, **{**changes, "compile": "off"})
         if row is not None and abs(row["loss"] / (in_part or [row])[0]["loss"] - 1) <= _MOST_LOSS_ERROR:
             in_part.append(row)
             yield row
@@ -276,16 +313,24 @@ def measure_all(
         yield from tried_in_part(dtype=dtype, matmul=matmul)
     if not in_part:
         return
-    row = max(in_part, key=lambda row: row["tokens_per_second"])
-    open_ends |= {"dtype": row["dtype"], "matmul": row["matmul"]}
+    numbers = [(row["tokens_per_second"], {"dtype": row["dtype"], "matmul": row["matmul"]}) for row in in_part]
+    fastest_in_part, fastest_numbers = max(numbers, key=lambda pair: pair[0])
+    numbers = [pair for pair in numbers if pair[0] >= _NEAR_IN_PART * fastest_in_part]
+    open_ends |= fastest_numbers
     if fixed["threads"] is None and threads > 1:
         yield from tried_in_part(threads=threads // 2)
         open_ends["threads"] = max(in_part, key=lambda row: row["tokens_per_second"])["threads"]
     explicit = shape.block_size <= _LONGEST_EXPLICIT and not shape.dropout
     forms = [fixed["attention"]] if fixed["attention"] != "auto" else FORMS if explicit else ["fused"]
     for compiled in ("off", "on") if fixed["compile"] == "auto" else (fixed["compile"],):
-        for form in forms:
-            yield from tried(attention=form, compile=compiled)
+        for _, choice in numbers:
+            for form in forms:
+                yield from tried(**choice, attention=form, compile=compiled)
+        speeds = [
+            max((row["tokens_per_second"] for row in rows if choice.items() <= row.items()), default=0.0)
+            for _, choice in numbers
+        ]
+        numbers = [pair for pair, speed in zip(numbers, speeds, strict=True) if speed >= _NEAR * max(speeds)]
     for changes in _changes(config, shape, fixed) if rows else ():
         yield from tried(**{**fastest(), **changes})
 
@@ -337,7 +382,14 @@ class Clock:
         self._is_alone = is_alone
 
     def __call__(self, engine: Engine, *, in_part: bool) -> dict[str, Any] | None:
-        """One candidate: an optimiser step to warm up and for the memory, then micro-batches under the clock."""
+        """One candidate: an optimiser step to warm up and for the memory, then micro-batches and a step by the clock.
+
+        Returns:
+            The measurement; None where the compiler fails or the loss is no number.
+
+        Raises:
+            MemoryError: There is too little.
+        """
         windows = engine.micro_batch or self._config.batch_size
         windows = min(windows, _NUMERIC_WINDOWS) if in_part else windows
         model = self._part if in_part and self._part is not None else self._model
@@ -345,7 +397,7 @@ class Clock:
         ids = torch.randint(model.config.vocab_size, (windows, model.config.block_size + 1), generator=generator)
         x, y = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()  # each (B, T)
         torch.set_num_threads(engine.threads)
-        config = replace(self._config, batch_size=windows, grad_accum=1, learning_rate=1e-12)
+        config = replace(self._config, batch_size=windows, grad_accum=1, micro_batch=None, learning_rate=1e-12)
         try:
             learner = Learner(model, config, replace(engine, micro_batch=windows))
             started = time.perf_counter()
@@ -354,42 +406,45 @@ class Clock:
             if learner.engine.compile != engine.compile or not math.isfinite(loss):
                 return None
             seconds: list[float] = []
-            busy, own, began = _busy_seconds(), time.process_time(), time.perf_counter()
+            waited, began = _waiting_seconds(), time.perf_counter()
             while len(seconds) < 2 or (sum(seconds) < 0.5 and len(seconds) < 20):
                 started = time.perf_counter()
                 learner.accumulate(x, y)
                 seconds.append(time.perf_counter() - started)
-        except (torch.OutOfMemoryError, MemoryError):
-            return None
+            # What the clock read while threads waited for a core is worth little.
+            waiting = (_waiting_seconds() - waited) / (time.perf_counter() - began) / engine.threads
+            started = time.perf_counter()
+            learner.learn(x, y, 1e-12)
+            rest = max(0.0, time.perf_counter() - started - min(seconds))  # of a step, whatever its size
         except RuntimeError as error:
-            if "allocate memory" not in str(error):  # what torch says of a CPU's
+            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
                 raise
-            return None
-        # Seconds of other programs by seconds of all cores; what the clock read beside them is worth little.
-        foreign = (_busy_seconds() - busy - time.process_time() + own) / (time.perf_counter() - began)
+            raise MemoryError(str(error)) from None  # torch says it otherwise
+        # A part of the model is there to tell types apart, and has no steps to come.
+        n_passes = 1.0 if in_part else self._config.windows_per_step / windows
+        tokens_per_second = n_passes * x.numel() / (n_passes * min(seconds) + (0.0 if in_part else rest))
         memory = _peak_bytes()
         del learner
         torch.compiler.reset()
         gc.collect()
         return {
             **asdict(engine),
-            "tokens_per_second": x.numel() / min(seconds),
+            "tokens_per_second": tokens_per_second,
             "memory_bytes": memory if self._is_alone else None,
             "compile_seconds": max(0.0, first - min(seconds)) if engine.compile else 0.0,
             "loss": loss,
             "in_part": in_part,
-            "foreign_share": max(0.0, foreign) / (os.cpu_count() or 1),
+            "waiting_share": waiting,
         }
 
 
-def _busy_seconds() -> float:
-    """Seconds that all cores have worked since the machine started, for anybody; 0 where the system does not say."""
-    try:
-        first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
-    except OSError:
-        return 0.0
-    user, nice, system, _idle, _waiting, irq, softirq, steal = map(int, first[1:9])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+def _waiting_seconds() -> float:
+    """Seconds that this process's threads were ready to run and had no core; 0 where the system does not say."""
+    found = 0
+    for file in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that has ended
+            found += int(file.read_text(encoding="ascii").split()[1])
+    return found / 1e9
 
 
 def _peak_bytes() -> int | None:
@@ -451,22 +506,28 @@ def main() -> None:
     """Reads a task from standard input and writes one measurement a line."""
     task = json.load(sys.stdin)
     config, shape = TrainConfig(**task["config"]), GPTConfig(**task["shape"])
+    if task["limit"] is not None:
+        with contextlib.suppress(ImportError):  # Windows
+            import resource
+
+            # What is mapped and never touched counts here, too, such as the stacks of threads.
+            limit = task["limit"] + _UNTOUCHED_BYTES
+            _, most = resource.getrlimit(resource.RLIMIT_DATA)
+            resource.setrlimit(resource.RLIMIT_DATA, (limit if most < 0 else min(limit, most), most))
     if "engine" not in task:
         configure_process(Engine(threads=task["threads"]))
         for row in measure_all(config, shape, task["fixed"], task["threads"]):
             print(json.dumps(row), flush=True)
         return
-    if task["limit"] is not None:
-        import resource
-
-        # What is mapped and never touched counts here, too, such as the stacks of threads.
-        resource.setrlimit(resource.RLIMIT_DATA, (task["limit"] + _UNTOUCHED_BYTES,) * 2)
     engine = Engine(**task["engine"])
     configure_process(engine)
-    alone = Clock(config, shape, is_alone=True)(engine, in_part=False)
-    if alone is not None:
-        n_rows = shape.block_size * (engine.micro_batch or config.batch_size)
-        print(json.dumps({**alone, "gemm_flops": gemm_flops(shape, engine, n_rows=n_rows)}), flush=True)
+    try:
+        alone = Clock(config, shape, is_alone=True)(engine, in_part=False)
+        if alone is not None:
+            n_rows = shape.block_size * (engine.micro_batch or config.batch_size)
+            print(json.dumps({**alone, "gemm_flops": gemm_flops(shape, engine, n_rows=n_rows)}), flush=True)
+    except MemoryError:
+        print(json.dumps({"out_of_memory": True}), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import netrc
 import os
 import secrets
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,49 +45,55 @@ class Trackers:
         self._run: Any = None
         self._sent = 0
         if tensorboard:
-            module = import_module("torch.utils.tensorboard")
-            self._writer = module.SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+            with self._kept("TensorBoard"):
+                module = import_module("torch.utils.tensorboard")
+                self._writer = module.SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         if wandb is not None:
             self._sent = logged if (folder / WANDB_ID).is_file() else 0
-            self._run = _wandb_run(folder, wandb, settings)
+            with self._kept("Weights & Biases"):
+                self._run = _wandb_run(folder, wandb, settings)
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Passes on an object of metrics.jsonl."""
         values = {name: value for name, value in scalars(line).items() if value is not None}
-        step = values.pop("step")
-        try:
-            for name, value in values.items() if self._writer else ():
-                self._writer.add_scalar(name, value, step)
-            if self._writer and line.get("sample"):
-                self._writer.add_text("sample", line["sample"], step)
-            if self._run and step > self._sent:
-                self._run.log({**values, **({"sample": line["sample"]} if line.get("sample") else {})}, step=step)
-        except Exception as error:  # theirs: a full disk, a lost connection, whatever comes
-            self._give_up(error)
+        step, sample = values.pop("step"), line.get("sample")
+        if self._writer:
+            with self._kept("TensorBoard"):
+                for name, value in values.items():
+                    self._writer.add_scalar(name, value, step)
+                if sample:
+                    self._writer.add_text("sample", sample, step)
+        if self._run and step > self._sent:
+            with self._kept("Weights & Biases"):
+                self._run.log({**values, **({"sample": sample} if sample else {})}, step=step)
 
     def flush(self) -> None:
         """Brings what was passed on to the disk, where that can be asked for."""
-        try:
-            if self._writer:
+        if self._writer:
+            with self._kept("TensorBoard"):
                 self._writer.flush()
-        except Exception as error:
-            self._give_up(error)
 
     def close(self) -> None:
         """Ends both logs; another session goes on with them."""
-        try:
-            if self._writer:
+        if self._writer:
+            with self._kept("TensorBoard"):
                 self._writer.close()
-            if self._run:
+        if self._run:
+            with self._kept("Weights & Biases"):
                 self._run.finish()
-        except Exception as error:
-            self._give_up(error)
 
-    def _give_up(self, error: Exception) -> None:
-        names = " and ".join(n for n, o in (("TensorBoard", self._writer), ("Weights & Biases", self._run)) if o)
-        self._writer = self._run = None
-        message = f"{names}: {error or type(error).__name__}; nothing more is written there, metrics.jsonl goes on"
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
+    @contextmanager
+    def _kept(self, name: str) -> Iterator[None]:
+        """Where a failure ends that one tracker and nothing else."""
+        try:
+            yield
+        except Exception as error:  # theirs: a full disk, a lost connection, a refused login, whatever comes
+            if name == "TensorBoard":
+                self._writer = None
+            else:
+                self._run = None
+            message = f"{name}: {error or type(error).__name__}; nothing more is written there, metrics.jsonl goes on"
+            warnings.warn(message, RuntimeWarning, stacklevel=5)
 
 
 def check_packages(*, tensorboard: bool, wandb: str | None) -> None:

@@ -110,9 +110,10 @@ def _ranks(options: Options) -> Ranks:
 def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe, without what does not go with the choices of the user."""
     left_out = set()
-    if {"optimizer", "distributed"} & given.keys():  # its rate is Muon's, which needs whole matrices
-        left_out = {"optimizer", "learning_rate"}
-    if {"position", "norm", "bias"} & given.keys() or given.get("mlp") == "gelu":  # no standard class has both
+    if given.get("optimizer", "muon") != "muon" or given.get("distributed") == "fsdp":
+        left_out = {"optimizer", "learning_rate"}  # the rate is Muon's, which needs whole matrices
+    is_llama = given.get("position", "rope") == "rope" and given.get("norm", "rmsnorm") == "rmsnorm"
+    if not is_llama or given.get("bias") or given.get("mlp") == "gelu":  # no standard class has both
         left_out.add("qk_norm")
     return {name: value for name, value in DEFAULTS.items() if name not in left_out}
 

@@ -120,6 +120,8 @@ class TrainConfig:
             raise ValueError(f"min_lr_fraction must be from 0 to 1, got {self.min_lr_fraction}")
         if self.ram is not None and not re.fullmatch(r"\d*\.?\d+[GgMm][Bb]?", str(self.ram)):
             raise ValueError(f"ram must be a number of gigabytes or megabytes, such as 8G or 900M, got {self.ram!r}")
+        if self.ram_bytes == 0:
+            raise ValueError(f"ram must be above 0, got {self.ram}")
         if self.micro_batch is not None and self.windows_per_step % self.micro_batch:
             raise ValueError(
                 f"micro_batch must divide batch_size * grad_accum ({self.windows_per_step}), got {self.micro_batch}"

@@ -32,8 +32,8 @@ from tinygpt.forecast import Forecast
 from tinygpt.learner import Learner
 from tinygpt.metrics import NO_ROOM, MetricsLog
 from tinygpt.model import GPT, GPTConfig
-from tinygpt.optim import learning_rate
-from tinygpt.probe import SLOW_FLOPS, choose
+from tinygpt.optim import learning_rate, state_size
+from tinygpt.probe import SLOW_FLOPS, choose, with_room
 from tinygpt.progress import Progress, planned_steps
 from tinygpt.report import StepReport as StepReport
 from tinygpt.report import TrainResult as TrainResult
@@ -198,7 +198,7 @@ class Trainer:
             config,
             tokenizer=checkpoint.tokenizer if tokenizer is None else tokenizer,
             ranks=ranks,
-            engine=_engine_again(facts, changes, ranks or Ranks()),
+            engine=_engine_again(facts, config, changes, ranks or Ranks()),
         )
         trainer.folder, trainer._goes_back = run, step is not None
         trainer._restore(state, changes)
@@ -238,6 +238,7 @@ class Trainer:
         return Forecast(
             steps=None if total is None else max(0, total - self.step),
             tokens_per_step=round(self._tokens_per_window * config.windows_per_step),
+            target_share=self._tokens_per_window / self.train.block_size,
             tokens_per_second=self.engine.tokens_per_second,
             memory_bytes=self.engine.memory_bytes,
             max_seconds=None if config.max_seconds is None else max(0.0, config.max_seconds - self._progress.seconds),
@@ -248,8 +249,9 @@ class Trainer:
         """What the run's checkpoints need of the disk; None without a folder."""
         if self.folder is None:
             return None
-        model, config = self.model, self.config
-        return disk_room(self.folder, n_parameters=model.n_parameters, optimizer=config.optimizer, keep=config.keep)
+        n_state = state_size(self.config.optimizer, self.model)
+        n_bytes = 4 * (self.model.n_parameters + n_state)
+        return disk_room(self.folder, n_bytes=n_bytes, keep=self.config.keep)
 
     def stop(self, reason: str = "stop") -> None:
         """Ends `steps()` after the step in hand, with a checkpoint; a signal handler may call it.
@@ -471,6 +473,7 @@ class Trainer:
                 token_lengths=self._token_lengths,
                 device=self.engine.device,
                 ranks=self.ranks,
+                at_once=self.engine.micro_batch or self.config.batch_size,
             )
 
     def _sample(self) -> str | None:
@@ -501,6 +504,10 @@ class Trainer:
     def _chosen_engine(self, model: GPT, say: Callable[[str], None] | None) -> Engine:
         """What the run's length makes worth measuring is measured, by a process that is alone."""
         if self.ranks.how != "none":
+            if self.config.ram is not None:
+                raise ValueError(
+                    "ram plans a process that is alone; with several, --micro-batch takes fewer windows at once"
+                )
             wanted = {name: getattr(self.config, name) for name in ENGINE}
             return settle(**{**wanted, "threads": self.ranks.threads(self.config.threads)})
         planned = self.total_steps
@@ -569,6 +576,7 @@ class Trainer:
                 f"{folder}: goes on from step {self.step}; the checkpoints after it are in {aside}, with their metrics"
             )
             warnings.warn(message, RuntimeWarning, stacklevel=4)
+            self._later = frozenset()
         self._goes_back = False
         self._bring_back_pointers(folder)
         self._metrics = MetricsLog(folder / "metrics.jsonl")
@@ -638,14 +646,19 @@ class Trainer:
             self._save(is_best=False)
 
 
-def _engine_again(facts: Mapping[str, Any], changes: Mapping[str, Any], ranks: Ranks) -> Engine:
-    """The engine that a checkpoint records, with what is to change."""
+def _engine_again(facts: Mapping[str, Any], config: TrainConfig, changes: Mapping[str, Any], ranks: Ranks) -> Engine:
+    """The engine that a checkpoint records, with what is to change; what is left open again stays as it was chosen."""
+    changes = {name: value for name, value in changes.items() if value not in ("auto", None)}
     recorded = {**facts["engine"], "compile": "on" if facts["engine"]["compile"] else "off"}
     is_same = facts.get("processes", 1) == ranks.world_size and not changes.keys() & set(ENGINE)
     if facts.get("processes", 1) != ranks.world_size:
         recorded["threads"] = ranks.threads(facts["config"]["threads"])
     recorded |= {name: value for name, value in changes.items() if name in ENGINE}
     engine = settle(**{name: recorded[name] for name in ENGINE})
+    if "ram" in changes:
+        if ranks.how != "none" or engine.device != "cpu":
+            raise ValueError("ram is for a process that is alone, on the CPU; micro_batch takes fewer windows at once")
+        return with_room(config, GPTConfig(**facts["model"]), engine)
     # What was measured holds for what was chosen.
     return replace(engine, **{name: facts["engine"][name] for name in MEASURED}) if is_same else engine
 
