@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import assigned_texts
 from tinygpt._core import FormatError
-from tinygpt.chats import Chats, is_chats
+from tinygpt.chats import Chats, is_chats, n_unread
 from tinygpt.chatshards import write_chats
 from tinygpt.chattemplate import CHAT_TEMPLATE, CHAT_TOKENS
 from tinygpt.dataset import TokenDataset
@@ -256,9 +256,9 @@ def test_a_folder_of_chats_is_read_by_name_and_one_with_text_is_text(tmp_path: P
     for name in ("b", "a"):
         jsonl(tmp_path / f"{name}.jsonl", [{**PAIR, "completion": name}])
     assert [chat[1][1] for chat in Chats(tmp_path)] == ["a", "b"]
-    assert is_chats(tmp_path)
+    assert (is_chats(tmp_path), n_unread(tmp_path)) == (True, 0)
     (tmp_path / "book.txt").write_text("text")
-    assert not is_chats(tmp_path)
+    assert (is_chats(tmp_path), n_unread(tmp_path)) == (False, 2)
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

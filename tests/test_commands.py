@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from tinygpt import __main__, generate, prepare, show, train
 from tinygpt._core import PATTERNS
 from tinygpt.manifest import Manifest
@@ -201,6 +203,11 @@ def world(finished: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.M
     Path("badconfig").mkdir()
     Path("badconfig/config.json").write_text("{", encoding="utf-8")
     shutil.copytree(finished / "step-0000020", "flipped")
+    shutil.copytree(finished / "step-0000020", "foreign")
+    shutil.copy("other/tokenizer.json", "foreign/tokenizer.json")
+    Path("empty.jsonl").write_text("\n", encoding="utf-8")
+    Path("torn.jsonl").write_text('{"step": 1}\n\n5\n', encoding="utf-8")
+    Path("texts.jsonl").write_text('{"text": "a"}\n', encoding="utf-8")
     raw = bytearray(Path("flipped/model.safetensors").read_bytes())
     raw[-1] ^= 1
     Path("flipped/model.safetensors").write_bytes(raw)
@@ -278,6 +285,11 @@ WRONG_INPUTS = {
     "show badtokenizer": "badtokenizer/tokenizer.json: not JSON",
     "show badconfig": "badconfig/config.json: not JSON",
     "show flipped --verify": "flipped/model.safetensors: damaged",
+    "show foreign": "foreign: its tokenizer has the fingerprint",
+    "show empty.jsonl": "empty.jsonl: empty; metrics and chats have a JSON object on each line",
+    "show torn.jsonl": "torn.jsonl: line 3 is no JSON object: '5'",
+    "show texts.jsonl": "texts.jsonl, line 1: neither messages nor prompt and completion among its keys",
+    "show cats.txt": "cats.txt: neither tokens (.bin, .npy, .pt)",
     "generate": "--checkpoint is missing",
     "generate --checkpoint nowhere": "nowhere",
     "generate --checkpoint cats.txt": "cats.txt",
@@ -313,6 +325,40 @@ def test_a_wrong_input_ends_in_one_clear_line(line: str, world: Path, capfd: pyt
 def test_no_traceback_from_a_process_of_its_own(world: Path) -> None:
     done = tinygpt("train", "--data", "nowhere.txt", "--out", "new", cwd=str(world))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "rows"),
+    [
+        ("steps.jsonl", "metrics", ["lines           2", 'last line       {"step": 2}']),
+        ("chats.jsonl", "chats", ["records         3 in 1 files", "conversations   2: 5 messages, 10 bytes of text",
+                                  "refused         1 (first chats.jsonl, line 3: no text of the assistant"]),
+        ("talk", "chats", ["records         1 in 1 files", "refused         0"]),
+        ("ids.npy --verify", "tokens", ["tokens          3 of type uint16", "ids             5 to 9"]),
+        ("ids.pt", "tokens", ["tokens          3 of type int64", "vocab_size      not said by the file"]),
+        ("a.targets", "targets", ["targets         3 of at most 16 tokens; a.bin is not beside it"]),
+        ("run", "run", ["tokenizer       300 ids, fingerprint", ": the one it was trained with"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_show_says_what_a_file_is_and_what_is_in_it(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    words: str, kind: str, rows: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    pair = '{"prompt": "2 + 2?", "completion": "4"}\n'
+    whole = {"messages": [{"role": role, "content": "x"} for role in ("system", "user", "assistant")]}
+    Path("steps.jsonl").write_text('{"step": 1}\n\n{"step": 2, "resources": {"seconds": 1}}\n')
+    Path("chats.jsonl").write_text(f'{pair}\n{{"messages": []}}\n{json.dumps(whole)}\n')
+    Path("talk").mkdir()
+    Path("talk/a.jsonl").write_text(pair)
+    np.save("ids.npy", np.array([5, 9, 7], np.uint16))
+    torch.save(torch.tensor([5, 9, 7]), "ids.pt")
+    Path("a.targets").write_bytes(bytes([0b101, 0b1000]))
+    Path("run").symlink_to(finished)
+    assert show.main(words.split()) == 0
+    shown = capfd.readouterr().out
+    assert (shown.split("\n")[0], [row for row in rows if row not in shown]) == (f"{words.split()[0]}: {kind}", [])
 
 
 def test_show_reads_a_tokenizer_with_unused_ids(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

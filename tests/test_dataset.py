@@ -116,6 +116,18 @@ def test_documents_mode_meets_every_target_once_and_crosses_no_document(data: st
     assert (Counter(pairs), found.n_documents) == (wanted, len(documents))
 
 
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(1, 12), st.data())
+def test_targets_per_window_are_those_of_all_windows_in_the_mean(
+    lengths: list[int], block_size: int, data: st.DataObject
+) -> None:
+    tokens = [1, 9] + [token for length in lengths for token in [*[1] * (length - 1), 9]]
+    stride, mode = data.draw(st.integers(1, block_size)), data.draw(st.sampled_from(["stream", "documents"]))
+    tokens += [2] * data.draw(st.integers(block_size if mode == "stream" else 0, 20))  # a document that does not end
+    found = TokenDataset.from_tokens(tokens, vocab_size=10, block_size=block_size, stride=stride, mode=mode, eot_id=9)
+    n_targets = sum(int((y >= 0).sum()) for _, y in found)
+    assert found.targets_per_window == pytest.approx(n_targets / len(found), rel=1e-12)
+
+
 def test_documents_are_padded_in_x_and_ignored_in_y(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, {"train": [[[1, 2, 999], [999]], [[3, 4, 5, 6, 7, 999]]]})
     data = TokenDataset(folder, block_size=4, mode="documents", shuffle=False)

@@ -15,6 +15,7 @@ import pytest
 from tinygpt import bench, encode, generate, prepare, show, train
 from tinygpt.__main__ import VERBS
 from tinygpt.samplingconfig import Sampling
+from tinygpt.trainconfig import CHANGEABLE, TrainConfig
 
 TOP = Path(__file__).parent.parent
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
@@ -64,6 +65,13 @@ def unknown_words(words: list[str]) -> list[str]:
     return [word for word in words[2:] if word.startswith("--") and f"{word.split('=')[0]} " not in help_of(words[1])]
 
 
+def headings(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found}
+
+
 @pytest.mark.parametrize(("place", "code"), list(blocks("python")), ids=lambda value: value.split("\n")[0])
 def test_python_block_runs(place: str, code: str, tmp_path: Path) -> None:
     (tmp_path / "books").mkdir()
@@ -109,10 +117,16 @@ def test_option_tables_give_the_defaults_of_the_fields() -> None:
 def test_links_between_pages_lead_somewhere() -> None:
     broken = []
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        headings = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)", text, re.M)}
-        for target in re.findall(r"\]\(([^)]+)\)", text):
-            is_heading = target.startswith("#") and target[1:] in headings
-            if not (is_heading or target.startswith("https:") or (page.parent / target.split("#")[0]).is_file()):
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            name, _, heading = target.partition("#")
+            file = page.parent / name if name else page
+            if not (target.startswith("https:") or (file.is_file() and heading in {"", *headings(file)})):
                 broken.append((page.name, target))
     assert broken == []
+
+
+def test_what_may_change_in_a_run_is_what_the_page_lists() -> None:
+    text = (TOP / "docs" / "training.md").read_text(encoding="utf-8")
+    part = text[text.index("**What may change**") : text.index("## Faults")]
+    may, may_not = (set(re.findall(r"`([a-z_0-9]+)`", half)) for half in part.split("Everything else"))
+    assert (may, may_not) == (set(CHANGEABLE), {field.name for field in fields(TrainConfig)} - CHANGEABLE)

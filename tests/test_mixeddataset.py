@@ -72,7 +72,7 @@ def test_windows_of_documents_and_of_a_stream_mix() -> None:
     books = TokenDataset.from_tokens([5] * 30, vocab_size=10, block_size=3, eot_id=9)
     mixed = MixedDataset([chats, books])
     assert mixed.mode == "mixed"
-    assert mixed.targets_per_window == pytest.approx((2 * 2.5 + 9 * 3) / 11)
+    assert mixed.targets_per_window == pytest.approx((2 * 1.5 + 9 * 3) / 11)
 
 
 @pytest.mark.parametrize(

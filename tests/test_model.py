@@ -1,6 +1,5 @@
 """GPT: shapes, causality, cache, loss and generation, for every mixture of options."""
 
-import itertools
 import pickle
 import warnings
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parity import MIXTURES, TINY
 from tinygpt.crossentropy import cross_entropy
 from tinygpt.model import ACTIVATIONS, GPT, NORMS, GPTConfig, KVCache
 from tinygpt.positions import POSITIONS
@@ -18,18 +18,6 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
-
-SHAPE: dict[str, Any] = {"vocab_size": 13, "block_size": 8, "n_layer": 2, "n_head": 4, "d_model": 16, "d_ff": 24}
-OPTIONS: dict[str, tuple[Any, ...]] = {
-    "position": ("rope", "learned", "sinusoidal"),
-    "norm": ("rmsnorm", "layernorm"),
-    "mlp": ("swiglu", "geglu", "gelu"),
-    "n_kv_head": (None, 2),
-    "bias": (False, True),
-    "qk_norm": (False, True),
-    "tie_embeddings": (False, True),
-}
-MIXTURES = [dict(zip(OPTIONS, values, strict=True)) for values in itertools.product(*OPTIONS.values())]
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +31,7 @@ def one_thread() -> Iterator[None]:
 
 def gpt(**options: Any) -> GPT:
     """A tiny model with weights large enough that every part of it shows in the logits."""
-    model = GPT(GPTConfig(**{**SHAPE, **options})).eval()
+    model = GPT(GPTConfig(**{**TINY, **options})).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -392,7 +380,7 @@ def test_forward_refuses_wrong_shapes() -> None:
 )
 def test_a_configuration_out_of_range_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        GPTConfig(**{**SHAPE, **options})
+        GPTConfig(**{**TINY, **options})
 
 
 def test_every_choice_of_the_configuration_has_its_row() -> None:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-def measured(speeds: dict[tuple[str, Any], float], fixed: dict[str, Any] = OPEN) -> list[dict[str, Any]]:
+def measured(
+    speeds: dict[tuple[str, Any], float], fixed: dict[str, Any] = OPEN, shape: GPTConfig = SHAPE
+) -> list[dict[str, Any]]:
     """The rows of a machine on which each of these choices multiplies the speed."""
 
     def measure(engine: Engine, *, in_part: bool) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def measured(speeds: dict[tuple[str, Any], float], fixed: dict[str, Any] = OPEN)
         }
         return {**asdict(engine), **row}
 
-    return list(probe.measure_all(CONFIG, SHAPE, fixed, 2, measure=measure))
+    return list(probe.measure_all(CONFIG, shape, fixed, 2, measure=measure))
 
 
 CHOICES = {
@@ -80,6 +82,11 @@ def test_what_is_fixed_is_kept_and_never_measured_otherwise() -> None:
     fixed = {**OPEN, "dtype": "float32", "matmul": "highest", "compile": "off", "attention": "fused"}
     rows = measured(CHOICES, fixed)
     assert {(row["dtype"], row["compile"], row["attention"]) for row in rows} == {("float32", False, "fused")}
+
+
+def test_explicit_attention_is_no_candidate_for_a_model_with_dropout() -> None:
+    rows = measured(CHOICES, shape=replace(SHAPE, dropout=0.1))
+    assert {row["attention"] for row in rows} == {"fused"}
 
 
 def test_taking_the_winner_away_changes_the_choice() -> None:

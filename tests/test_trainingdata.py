@@ -33,6 +33,7 @@ def run(line: str) -> int:
 
 
 def write_chats_file(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
 
@@ -69,6 +70,14 @@ def test_every_kind_of_file_trains_the_same(here: Path, tmp_path: Path, name: st
     data = TokenDataset.from_tokens(IDS, vocab_size=300, block_size=16)
     facts = json.loads((tmp_path / "run" / "last" / "trainer.json").read_text())["data"]
     assert [facts[split]["n_windows"] for split in ("train", "val")] == [len(data)] * 2
+
+
+def test_raw_tokens_for_validation_alone_train_and_resume(here: Path, tmp_path: Path) -> None:
+    line = f"train --data base/data --val-data raw.bin --token-dtype uint16 --out {tmp_path / 'run'}"
+    assert run(f"{line} {OPTIONS.replace('--vocab-size 300', '')}") == 0
+    assert run(f"train --resume {tmp_path / 'run'} --max-steps 4") == 0
+    facts = json.loads((tmp_path / "run" / "last" / "trainer.json").read_text())["data"]["val"]
+    assert (facts["n_tokens"], facts["vocab_size"]) == (3000, 300)
 
 
 def test_sources_with_weights_are_mixed_and_resume(here: Path, tmp_path: Path) -> None:
@@ -157,6 +166,12 @@ WRONG = {
     "--data chats.jsonl --documents line": "--documents is for text, but chats.jsonl holds chats",
     "--data chats.jsonl --tokenizer base/data": "the tokenizer has no <|system|>, <|user|>, <|assistant|>, <|end|>",
     "--data base/data --malformed skip": "--malformed is for text, but base/data is prepared already",
+    "--data cats.txt --val-data dogs.txt --val-fraction 0.3": "--val-fraction sets apart a part of --data, but "
+    "--val-data dogs.txt takes its place",
+    "--data base/data --val-data base/data": "--val-data base/data is in --data, too",
+    "--data cats.txt --attention explicit --dropout 0.1": "attention must be fused or auto with dropout, here 0.1",
+    "--data cats.txt --init-from base --vocab-size 400": "--init-from base: its model has other values (vocab_size: "
+    "300 -> 400)",
     "--data cats.txt --init-from nowhere": "nowhere: no such folder",
     "--data cats.txt --init-from base --n-layer 5 --d-ff 7": "--init-from base: its model has other values (n_layer: 1 "
     "-> 5; d_ff: 64 -> 7); leave those flags away",
@@ -275,6 +290,24 @@ def test_a_folder_of_chats_is_a_source(here: Path, tmp_path: Path) -> None:
     write_chats_file(tmp_path / "two.jsonl", CHATS[100:])
     assert len(list(Chats(tmp_path))) == 200
     assert run(f"train --data {tmp_path} --out {tmp_path / 'run'} {OPTIONS}") == 0
+
+
+def test_chats_beside_text_are_said_to_be_left_out(
+    here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_chats_file(tmp_path / "mixed" / "one.jsonl", CHATS[:1])
+    (tmp_path / "mixed" / "README.md").write_text(TEXT[:9000])
+    assert run(f"prepare {tmp_path / 'mixed'} --out {tmp_path / 'data'} --vocab-size 300") == 0
+    assert run(f"train --data {tmp_path / 'mixed'} --out {tmp_path / 'run'} {OPTIONS}") == 0
+    line = f"{tmp_path / 'mixed'}: text; its 1 .jsonl files are not read, chats are named by themselves\n"
+    assert capfd.readouterr().out.count(line) == 2
+
+
+def test_a_file_of_tokens_is_said_to_have_no_validation(
+    here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(f"train --data ids.npy --out {tmp_path / 'run'} {OPTIONS}") == 0
+    assert "ids.npy: tokens in a file, with no part for validation; --val-data gives some\n" in capfd.readouterr().out
 
 
 def test_a_tokenizer_that_knows_chats_is_used_as_it_is(here: Path, tmp_path: Path) -> None:

@@ -151,6 +151,13 @@ def is_chats(path: Path) -> bool:
         return True
 
 
+def n_unread(path: Path) -> int:
+    """How many .jsonl files lie in a folder that is taken for text, and are left out by that; 0 for anything else."""
+    if not path.is_dir() or (path / "manifest.json").is_file() or is_chats(path):
+        return 0
+    return sum(file.is_file() and not _is_hidden(file, path) for file in path.rglob("*.jsonl"))
+
+
 def _files(path: Path) -> list[Path]:
     """The files of a path, those of a folder by name."""
     if not path.exists():

@@ -257,7 +257,9 @@ class TokenDataset:
         windows = np.where(lengths > 0, 1 + np.maximum(0, -((self.block_size - lengths) // self.stride)), 0)
         self._first_windows = np.concatenate([[0], np.cumsum(windows)])
         self._n_windows, self.n_documents = int(self._first_windows[-1]), len(self._ends)
-        self._targets_per_window = self.n_tokens / max(1, self._n_windows)
+        # All windows of a document but its last are full, and meet again what lies behind the stride.
+        n_again = (self._n_windows - np.count_nonzero(windows)) * (self.block_size - self.stride)
+        self._targets_per_window = (int(lengths.clip(0).sum()) + int(n_again)) / max(1, self._n_windows)
         if opened.targets is None:
             return
         self._targets = opened.targets

@@ -14,22 +14,25 @@ from tinygpt.modelconfig import GPTConfig
 from tinygpt.positions import Sinusoidal
 from tinygpt.tokenizer import Tokenizer
 
-_FREE = ("vocab_size", "block_size", "dropout")
+_FREE = ("block_size", "dropout")
 _EFFECTIVE = {"n_kv_head": "n_kv", "d_ff": "d_inner"}  # what stands for a field that is none
 
 
-def refuse_other_shape(name: str | Path, model: GPT, given: Mapping[str, Any]) -> None:
+def refuse_other_shape(name: str | Path, model: GPT, tokenizer: AnyTokenizer | None, given: Mapping[str, Any]) -> None:
     """Nothing, if the fields of a GPTConfig that the user gave are those of the model.
 
     Args:
         name: Where the model came from.
         model: The model.
-        given: Fields by name; vocabulary, context and dropout are not compared.
+        tokenizer: Its tokenizer; the vocabulary may be the one that it has with the special tokens of chats.
+        given: Fields by name; context and dropout are not compared.
 
     Raises:
         ValueError: Some differ; the message lists each as "name: model's -> given".
     """
-    found = {key: getattr(model.config, _EFFECTIVE.get(key, key)) for key in given if key not in _FREE}
+    n_ids = tokenizer.with_special_tokens(CHAT_TOKENS).vocab_size if isinstance(tokenizer, Tokenizer) else None
+    free = (*_FREE, *(["vocab_size"] if n_ids is not None and given.get("vocab_size") == n_ids else []))
+    found = {key: getattr(model.config, _EFFECTIVE.get(key, key)) for key in given if key not in free}
     wrong = [
         f"{key}: {value} -> {given[key]}"
         for key, value in found.items()

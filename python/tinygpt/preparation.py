@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tinygpt._core import FormatError
-from tinygpt.chats import Chats, is_chats
+from tinygpt.chats import Chats, is_chats, n_unread
 from tinygpt.chatshards import write_chats
 from tinygpt.chattemplate import CHAT_TOKENS
 from tinygpt.corpus import Corpus, Progress
@@ -56,11 +56,12 @@ class Preparation:
     max_documents: int | None = None
     """Train the tokenizer on a sample of at most so many documents, spread over the files."""
     val_fraction: float = 0.01
-    """Share of the text set apart for validation, from 0 to below 1."""
+    """Share of the text set apart for validation, from 0 to below 1; not with --val-data."""
     shard_tokens: int = 100_000_000
     """Most tokens in one file."""
     malformed: Literal["error", "skip"] = "error"
-    """What becomes of a record of a .jsonl of chats that is no conversation: error, or skip (counted)."""
+    """What becomes of a record of a .jsonl of chats that is no conversation: error, or skip (counted). A file whose
+    first record has none of its keys is refused always."""
     add_chat_tokens: bool = False
     """Add the special tokens of chats to --tokenizer where it lacks them."""
 
@@ -101,6 +102,15 @@ class Preparation:
             invalid=self.invalid,
             threads=threads,
         )
+
+    def left_out(self, paths: Sequence[str | Path]) -> list[str]:
+        """A line for each folder with text in it whose chats are not read."""
+        counts = {path: n_unread(Path(path)) for path in paths if not self.include}
+        return [
+            f"{path}: text; its {n:,} .jsonl files are not read, chats are named by themselves"
+            for path, n in counts.items()
+            if n
+        ]
 
     def named_tokenizer(self) -> LoadedTokenizer | None:
         """The tokenizer that was named, if one was; a file of ranks gets pattern and special tokens from here."""

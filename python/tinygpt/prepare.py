@@ -49,6 +49,8 @@ def _prepare(argv: Sequence[str]) -> int:
         raise ValueError("PATHS is missing: files or folders of text")
     out = flags.out or Path("data") / flags.paths[0].resolve().stem
     corpus = preparation.corpus(list(flags.paths), threads=flags.threads)
+    for line in preparation.left_out(flags.paths):
+        print(line)
     begin = time.perf_counter()
     if flags.tokenizer_only:
         if preparation.tokenizer is not None:

@@ -22,7 +22,15 @@ from tinygpt.preparation import Preparation
 from tinygpt.staging import lock_folder, write_file
 from tinygpt.trackers import check_packages
 from tinygpt.trainconfig import TrainConfig
-from tinygpt.trainingdata import Opening, Source, parse_sources, places, prepare_sources, refuse_text_settings
+from tinygpt.trainingdata import (
+    Opening,
+    Source,
+    parse_sources,
+    places,
+    prepare_sources,
+    refuse_text_settings,
+    refuse_useless_validation,
+)
 
 if TYPE_CHECKING:
     from tinygpt.anydataset import AnyDataset
@@ -39,9 +47,11 @@ class TrainFlags:
     """Prepared folder or file of tokens (.bin, .npy, .pt); or text, or chats (.jsonl), prepared into OUT/data first.
     Several, or the flag several times, are mixed by their sizes, or by weights as in PATH:0.7."""
     val_data: tuple[str, ...] = ()
-    """The same for validation; none takes the part of --data that --val-fraction sets apart."""
+    """The same for validation, of a prepared folder its train split; none takes the val split of --data, or the part of
+    its text that --val-fraction sets apart."""
     token_dtype: str | None = None
-    """Type of a token in a .bin without a header, such as uint16; such files, .npy and .pt need --vocab-size."""
+    """Type of a token in a .bin without a header, such as uint16; such files, those of llm.c, .npy and .pt need
+    --vocab-size."""
     init_from: Path | None = None
     """Start from this model: a run, a checkpoint or a Hugging Face folder; its shape and tokenizer are taken."""
     out: Path | None = None
@@ -83,8 +93,9 @@ def _train(argv: Sequence[str]) -> int:
     out, is_resumed = _run_folder(options.build(TrainFlags))
     recorded = load(out / "config.yaml", GROUPS) if is_resumed and (out / "config.yaml").is_file() else {}
     options = read(argv, GROUPS, prog="tinygpt train", defaults={**defaults, **recorded})
-    options.build(Preparation), options.build(GPTConfig)  # refused before any work is done
+    _, shape = options.build(Preparation), options.build(GPTConfig)  # refused before any work is done
     config = options.build(TrainConfig)
+    config.check_dropout(shape.dropout)
     check_packages(tensorboard=config.tensorboard, wandb=config.wandb)
     ranks = _ranks(options)
     with lock_folder(out) if ranks.is_first else nullcontext():  # nobody else's run is prepared over
@@ -149,6 +160,7 @@ def _begun(options: Options, out: Path, ranks: Ranks) -> "Trainer":
     base = None if flags.init_from is None else _base(flags.init_from, given)
     train_sources, val_sources = parse_sources(flags.data, "--data"), parse_sources(flags.val_data, "--val-data")
     refuse_text_settings([*train_sources, *val_sources], how)
+    refuse_useless_validation(train_sources, val_sources, how)
     if base is not None:
         shape = base.model.config
         how = _with_tokenizer_of(base, how, [*train_sources, *val_sources])
@@ -174,7 +186,7 @@ def _begun(options: Options, out: Path, ranks: Ranks) -> "Trainer":
     n_ids = shape.vocab_size if base is not None or "vocab_size" in given else None
     opening = _opening(flags, shape, n_ids if tokenizer is None else tokenizer.vocab_size)
     train, val = _datasets(opening, (data, train_sources), (val_data, val_sources))
-    if train.vocab_size != shape.vocab_size and "vocab_size" in given:
+    if given.get("vocab_size", train.vocab_size) != train.vocab_size:
         print(f"vocab_size is {train.vocab_size}, that of the data")
     if base is not None:
         model = _fitted(base, shape, train)
@@ -203,7 +215,7 @@ def _base(path: Path, given: Mapping[str, Any]) -> "Checkpoint":
     from tinygpt.finetuning import refuse_other_shape, with_context
 
     base = Checkpoint.load(path)
-    refuse_other_shape(f"--init-from {path}", base.model, given)
+    refuse_other_shape(f"--init-from {path}", base.model, base.tokenizer, given)
     config = base.model.config
     changes = {name: given.get(name, getattr(config, name)) for name in ("block_size", "dropout")}
     base.model = with_context(base.model, **changes)
@@ -297,7 +309,9 @@ def _datasets(
     opening: Opening, data: tuple[list[Path], list[Source]], val_data: tuple[list[Path], list[Source]]
 ) -> tuple["AnyDataset", "AnyDataset | None"]:
     """The windows for training and those for validation; each from places and sources."""
+    opening.check_token_dtype([*data[0], *val_data[0]])
     train = opening.train(*data)
+    opening = replace(opening, vocab_size=train.vocab_size)  # of files that do not say it
     val = opening.validation(*val_data, None, _say) if val_data[0] else opening.validation(*data, "val", _say)
     return train, val
 

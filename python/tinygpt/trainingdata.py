@@ -95,6 +95,28 @@ def refuse_text_settings(sources: Sequence[Source], how: Preparation) -> None:
             raise ValueError(f"{flag} is for text, but {sources[0].path} is prepared already; leave it away")
 
 
+def refuse_useless_validation(sources: Sequence[Source], val_sources: Sequence[Source], how: Preparation) -> None:
+    """Nothing, if there are no sources for validation, or they are the validation and none of them is trained on.
+
+    Raises:
+        ValueError: A part of the text was to be set apart besides, or a prepared folder is named for both.
+    """
+    if not val_sources:
+        return
+    if how.val_fraction not in (0.0, Preparation().val_fraction):
+        raise ValueError(
+            f"--val-fraction sets apart a part of --data, but --val-data {val_sources[0].path} takes its place; "
+            "leave one of them away"
+        )
+    trained_on = [source.path.resolve() for source in sources]
+    for path in (source.path for source in val_sources if source.path.is_dir() and source.is_tokens):
+        if path.resolve() in trained_on:
+            raise ValueError(
+                f"--val-data {path} is in --data, too, and would give what is trained on; leave it away: the val split "
+                "of a prepared folder is taken by itself"
+            )
+
+
 def prepare_sources(
     sources: Sequence[Source], folder: Path, how: Preparation, *, vocab_size: int, bar: Bar, say: Say
 ) -> list[Path]:
@@ -114,6 +136,8 @@ def prepare_sources(
         how = replace(how, tokenizer=next((place for place in kin if (place / "tokenizer.json").is_file()), None))
     if how.tokenizer is None and len(raw) > 1:
         how = replace(how, tokenizer=_shared_tokenizer(raw, folder, how, vocab_size, bar))
+    for line in how.left_out([source.path for source in raw]):
+        say(line)
     for source, place in zip(sources, found, strict=True):
         if source.is_tokens:
             continue
@@ -154,14 +178,24 @@ class Opening:
     token_dtype: str | None = None
     """Type of a token in .bin files without a header."""
 
+    def check_token_dtype(self, found: Sequence[Path]) -> None:
+        """Nothing, if no `token_dtype` was given, or some file needs it.
+
+        Args:
+            found: Where the tokens of all sources lie, those for validation too.
+
+        Raises:
+            ValueError: It has no use.
+        """
+        if self.token_dtype is not None and not any(path.suffix == ".bin" and not has_header(path) for path in found):
+            raise ValueError("--token-dtype is for .bin files without a header, and none was named; leave it away")
+
     def train(self, found: Sequence[Path], sources: Sequence[Source]) -> "AnyDataset":
         """The windows to train on, mixed by the weights where there are several sources.
 
         Raises:
             ValueError: Too few tokens, sources that do not go together, or a file that does not say what is needed.
         """
-        if self.token_dtype is not None and not any(path.suffix == ".bin" and not has_header(path) for path in found):
-            raise ValueError("--token-dtype is for .bin files without a header, and none was named; leave it away")
         return _mixed([self._open(path) for path in found], found, [source.weight for source in sources])
 
     def validation(
@@ -186,6 +220,8 @@ class Opening:
                 say(f"{path}: {n_tokens} tokens for validation, fewer than a window takes; left out")
             opened = [self._open(path, split) for path, _, _ in whole]
             return _mixed(opened, [row[0] for row in whole], [row[2] for row in whole])
+        if not rows:
+            say(f"{found[0]}: tokens in a file, with no part for validation; --val-data gives some")
         for path, n_tokens, _ in sorted(rows, key=lambda row: -row[1])[:1]:
             if n_tokens > 1:
                 say(f"{path}: {n_tokens} tokens for validation, so its windows are of {n_tokens - 1}")
