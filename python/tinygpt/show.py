@@ -13,6 +13,7 @@ import tyro
 
 from tinygpt import runfolder
 from tinygpt._core import Counts, FormatError
+from tinygpt.anytokenizer import TOKENIZER_FILES, tokenizer_file
 from tinygpt.command import byte_bar, run
 from tinygpt.config import read
 from tinygpt.foreigntokenizer import LoadedTokenizer, is_rank_file, load_tokenizer
@@ -25,7 +26,7 @@ from tinygpt.tokenview import escaped, shortened
 from tinygpt.usage import Usage
 
 _LONGEST = 5
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "encoder.json", "vocab.bpe")
+_TOKENIZER_FILES = (*TOKENIZER_FILES, "merges.txt", "vocab.bpe")
 _SHOWN_TOKENS = 400
 
 Rows = Iterator[tuple[str, object]]
@@ -147,7 +148,7 @@ def _look(path: Path, *, verify: bool) -> tuple[str, Iterable[tuple[str, object]
             return "run", list(_run(path, verify=verify))
         if (path / "config.json").is_file():
             return "checkpoint", list(_checkpoint(path, verify=verify))
-        if any((path / name).is_file() for name in _TOKENIZER_FILES):
+        if tokenizer_file(path) is not None:
             return "tokenizer", list(_tokenizer(path))
         raise FormatError(f"{path}: no manifest.json, step-*/, config.json or tokenizer.json in it, so nothing of ours")
     if path.suffix == ".bin":
@@ -273,7 +274,8 @@ def _checkpoint(path: Path, *, verify: bool) -> Rows:
     if (path / "trainer.json").is_file():
         facts = _object(path / "trainer.json")
         yield "step", f"{facts.get('step', 0)}; training can go on from here"
-    yield "tokenizer", "tokenizer.json" if (path / "tokenizer.json").is_file() else "none"
+    file = tokenizer_file(path)
+    yield "tokenizer", "none" if file is None else file.name
 
 
 def _object(path: Path) -> dict[str, Any]:
