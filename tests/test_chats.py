@@ -1,6 +1,8 @@
 """Chats: what becomes of every record, and tokens and targets that are transformers' own."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import assigned_texts
+from test_checkpoint import Scripted
 from tinygpt._core import FormatError
 from tinygpt.chats import Chats, is_chats, n_unread
 from tinygpt.chatshards import write_chats
 from tinygpt.chattemplate import CHAT_TEMPLATE, CHAT_TOKENS
+from tinygpt.checkpoint import Checkpoint
 from tinygpt.dataset import TokenDataset
 from tinygpt.manifest import Manifest
 from tinygpt.model import GPT, GPTConfig
@@ -141,6 +145,20 @@ def test_the_prompt_of_a_generation_ends_with_the_assistants_mark(hugging_face: 
         hugging_face.apply_chat_template([{"role": "tool", "content": "ab"}])
 
 
+@given(assigned_texts, st.none() | assigned_texts)
+@settings(max_examples=50, deadline=None)
+def test_a_question_is_laid_out_as_training_lays_it_out(text: str, system: str | None) -> None:
+    said = (
+        [("user", text), ("assistant", "yes")]
+        if system is None
+        else [("system", system), ("user", text), ("assistant", "yes")]
+    )
+    ids, targets = by_hand({"messages": [{"role": role, "content": each} for role, each in said]})
+    model = Scripted([*b"yes", END, *b"more"])
+    answer = Checkpoint(model, TOKENIZER).generate(text, chat=True, system=system)  # type: ignore[arg-type]
+    assert (model.prompt, answer) == (ids[: targets.index(True)], "yes")
+
+
 @given(assigned_texts)
 @settings(max_examples=50, deadline=None)
 def test_text_never_becomes_a_special_token(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
@@ -206,13 +224,15 @@ def test_targets_of_runs_are_counted_over_more_than_a_block() -> None:
     assert count_targets(ArrayTargets(bits), starts, ends).tolist() == wanted
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped"])
-def test_damaged_targets_are_refused(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "message"), [("cut", r"1 bytes, but a bit for each of 12 tokens"), ("flipped", "xxh3 ")]
+)
+def test_damaged_targets_are_refused(tmp_path: Path, damage: str, message: str) -> None:
     folder = prepared(tmp_path, [PAIR], val_fraction=0)
     file = folder / "train_000000.targets"
     raw = file.read_bytes()
     file.write_bytes(raw[:-1] if damage == "cut" else bytes([raw[0] ^ 1]) + raw[1:])
-    with pytest.raises(FormatError, match=r"train_000000.targets: (\d bytes, but a bit|xxh3 )"):
+    with pytest.raises(FormatError, match=rf"train_000000\.targets: {message}"):
         TokenDataset(folder, block_size=4, mode="documents")
 
 
@@ -262,14 +282,22 @@ def test_a_folder_of_chats_is_read_by_name_and_one_with_text_is_text(tmp_path: P
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource")
-    jsonl(tmp_path / "chats.jsonl", [PAIR] * 10)
-    big = jsonl(tmp_path / "big.jsonl", [{"prompt": "x" * 5000, "completion": "y" * 5000}] * 4000)  # 40 MB
-    write_chats(Chats(tmp_path / "chats.jsonl"), TOKENIZER, tmp_path / "small")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    write_chats(Chats(big), TOKENIZER, tmp_path / "large")
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown < 150_000  # KB; nothing of it grows with the file, the ids of a batch as Python's numbers take most
+    for name, n_records in (("small", 300), ("large", 1800)):  # 3 and 18 MB
+        jsonl(tmp_path / f"{name}.jsonl", [{"prompt": "x" * 5000, "completion": "y" * 5000}] * n_records)
+    script = """
+from tinygpt.chats import Chats
+from tinygpt.chatshards import write_chats
+from tinygpt.chattemplate import CHAT_TOKENS
+from tinygpt.measurement import peak_mb
+from tinygpt.tokenizer import Tokenizer
+tokenizer = Tokenizer.from_merges([], special_tokens=["<|endoftext|>"]).with_special_tokens(CHAT_TOKENS)
+for name in ("small", "large"):
+    write_chats(Chats(f"{name}.jsonl"), tokenizer, name, shard_tokens=1_000_000, threads=1)
+    print(peak_mb())
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    small, large = map(float, done.stdout.split())
+    assert large - small < 10, (small, large)
 
 
 def test_a_vocabulary_without_the_marks_is_refused_by_name(tmp_path: Path) -> None:

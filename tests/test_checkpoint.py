@@ -121,6 +121,16 @@ def test_text_without_a_tokenizer_is_refused() -> None:
         Checkpoint(tiny()).generate("x")
 
 
+def test_a_model_that_knows_no_chats_is_not_asked_as_one() -> None:
+    missing = (
+        r"the model: its tokenizer has no <\|system\|>, <\|user\|>, <\|assistant\|>, <\|end\|>, so the model knows no"
+    )
+    with pytest.raises(ValueError, match=missing):
+        scripted(b"a").generate("x", chat=True)
+    with pytest.raises(ValueError, match="system is the first message of a chat; set chat, too"):
+        scripted(b"a").generate("x", system="be brief")
+
+
 def test_missing_checkpoint_is_named_with_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         Checkpoint.load(tmp_path / "nowhere")

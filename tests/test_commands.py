@@ -306,6 +306,8 @@ WRONG_INPUTS = {
     "generate --checkpoint run --max-new-tokens -5": "--max-new-tokens must be at least 0, got -5",
     "generate --checkpoint run --which tenth": "--which must be best, last or the number of a step",
     "generate --checkpoint run --which 11": "11",
+    "generate --checkpoint run --chat": "its tokenizer has no <|system|>, <|user|>, <|assistant|>, <|end|>, so the",
+    "generate --checkpoint run --system a": "--system is the first message of a chat; give --chat, too",
     "generate --checkpoint run --n 0": "--n must be at least 1, got 0",
     "generate --checkpoint run --length 5": "unknown flag --length: here it is --max-new-tokens",
 }

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import tokenizers
 from hypothesis import given, settings
 from samples import assigned_texts
 from tinygpt import GPT, Checkpoint, Corpus, FormatError, GPTConfig, Manifest, Tokenizer, encode, show
+from tinygpt.chattemplate import CHAT_TOKENS
 from tinygpt.dataset import TokenDataset
-from tinygpt.foreigntokenizer import LoadedTokenizer, load_tokenizer
+from tinygpt.foreigntokenizer import LoadedTokenizer, continues, load_tokenizer
 from tinygpt.librarytokenizers import HuggingFaceTokenizer, SentencePieceTokenizer
 from tinygpt.lineage import tokenizer_beside
+from tinygpt.preparation import Preparation
+from tinygpt.trainingdata import parse_sources, prepare_sources
 
 TEXTS = [f"It's the tale of a tailor, number {i}; — 終わり。\n" for i in range(60)]
 
@@ -121,7 +125,18 @@ def test_what_a_command_cannot_do_with_it_is_said(
     assert message in capfd.readouterr().err
 
 
-def test_a_checkpoint_writes_text_with_it(folder: Path, tmp_path: Path) -> None:
+def test_text_takes_the_tokenizer_of_a_prepared_source(folder: Path, tmp_path: Path) -> None:
+    ours, data = load_tokenizer(folder), tmp_path / "data"
+    ours.write_shards(Corpus.from_iterable(TEXTS), data)
+    (tmp_path / "more.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    sources = parse_sources([str(data), str(tmp_path / "more.txt")], "--data")
+    options: dict[str, Any] = {"vocab_size": 300, "bar": lambda stage: nullcontext(), "say": lambda line: None}
+    _, more = prepare_sources(sources, tmp_path / "run", Preparation(), **options)
+    assert Manifest.load(more).fingerprint == ours.fingerprint
+    assert TokenDataset(data / "train_000000.bin", block_size=8).folder == data
+
+
+def test_a_checkpoint_writes_text_with_it(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     ours: LoadedTokenizer = load_tokenizer(folder)
     model = GPT(GPTConfig(vocab_size=ours.vocab_size, block_size=16, n_layer=1, n_head=2, d_model=16))
     Checkpoint(model, ours).save(tmp_path / "model")
@@ -129,6 +144,8 @@ def test_a_checkpoint_writes_text_with_it(folder: Path, tmp_path: Path) -> None:
     assert loaded.tokenizer is not None
     assert loaded.tokenizer.fingerprint == ours.fingerprint
     assert isinstance(loaded.generate("the tale", max_new_tokens=9, seed=1), str)
+    assert show.main([str(tmp_path / "model")]) == 0
+    assert f"tokenizer       {next(folder.glob('tokenizer.*')).name}\n" in capfd.readouterr().out
 
 
 def test_a_stream_of_ids_takes_no_longer_where_the_vocabulary_is_large(tmp_path: Path) -> None:
@@ -157,6 +174,29 @@ def test_roles_come_from_the_config_beside(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     ours = load_tokenizer(tmp_path)
     assert (ours.eot_id, ours.pad_id, ours.bos_id) == (298, 299, None)
+
+
+@pytest.mark.parametrize("special", [["<|endoftext|>", *CHAT_TOKENS], ["<|endoftext|>", "<|user|>"]], ids=len)
+def test_a_librarys_tokenizer_must_know_chats_by_itself(tmp_path: Path, special: list[str]) -> None:
+    theirs = Tokenizer.train(TEXTS, vocab_size=300, special_tokens=special).to_tokenizers()
+    theirs.normalizer = tokenizers.normalizers.NFC()
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    how = Preparation(tokenizer=tmp_path, add_chat_tokens=True)
+    if len(special) == 5:
+        named = how.named_tokenizer()
+        assert named is not None
+        assert named.fingerprint == load_tokenizer(tmp_path).fingerprint
+        return
+    with pytest.raises(ValueError, match="special tokens can be added to byte-level BPE only"):
+        how.named_tokenizer()
+
+
+def test_a_tokenizer_continues_what_it_grew_from_and_nothing_else() -> None:
+    plain = Tokenizer.from_merges([(b"a", b"b")], special_tokens=["<|endoftext|>", "<|user|>"])
+    grown, other = plain.with_special_tokens(CHAT_TOKENS), Tokenizer.from_merges([(b"a", b"c")])
+    found = [continues(*pair) for pair in ((grown, plain), (plain, grown), (plain, plain), (grown, other))]
+    assert found == [True, False, False, False]
+    assert not continues(other.with_special_tokens(["<|endoftext|>", *CHAT_TOKENS]), plain)
 
 
 def test_what_is_byte_level_is_ours(tmp_path: Path) -> None:

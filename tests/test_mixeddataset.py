@@ -52,6 +52,15 @@ def test_the_mixture_equals_one_by_a_list(sources: list[tuple[int, int]], seed: 
     assert by_batch == wanted
 
 
+def test_data_in_a_larger_vocabulary_are_the_same_windows() -> None:
+    data = numbered(5, 0)
+    larger = data.in_vocabulary(10_004, "cd" * 32)
+    assert [larger.vocab_size, larger.fingerprint, data.vocab_size] == [10_004, "cd" * 32, 10_000]
+    assert torch.equal(larger.batch(0, batch_size=5)[0], data.batch(0, batch_size=5)[0])
+    with pytest.raises(ValueError, match="vocab_size must be above the data's 10000, got 10000"):
+        data.in_vocabulary(10_000, "cd" * 32)
+
+
 def test_without_weights_an_epoch_holds_every_window_once() -> None:
     mixed = MixedDataset([numbered(n, 1000 * i) for i, n in enumerate((5, 13, 2, 29))])
     seen = torch.cat([mixed.batch(k, batch_size=7, seed=3)[0] for k in range(7)]).flatten().tolist()

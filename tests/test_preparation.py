@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -6,7 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tinygpt import Manifest, Tokenizer
+from tinygpt import Corpus, Manifest, Tokenizer
+from tinygpt.chats import Chats
+from tinygpt.chattemplate import CHAT_TOKENS
 from tinygpt.preparation import Preparation
 
 
@@ -83,6 +86,32 @@ def test_a_tokenizer_that_is_given_is_used(text: Path, tmp_path: Path) -> None:
     manifest, _ = prepare(text, tmp_path / "data", tokenizer=tmp_path / "tok")
     assert (manifest.vocab_size, manifest.fingerprint) == (258, Tokenizer.load(tmp_path / "tok").fingerprint)
     assert not prepare(text, tmp_path / "data", tokenizer=tmp_path / "tok")[1]
+
+
+def chats_file(path: Path, words: str) -> Path:
+    path.write_text("".join(json.dumps({"prompt": words, "completion": words}) + "\n" for _ in range(50)))
+    return path
+
+
+def test_a_shared_tokenizer_is_that_of_all_texts_in_a_row(text: Path, tmp_path: Path) -> None:
+    chats, how = chats_file(tmp_path / "chats.jsonl", "violets are not blue"), Preparation()
+    shared = how.shared_tokenizer([how.corpus([text]), how.corpus([chats])], vocab_size=300)
+    texts = [*Corpus(text), *Chats(chats).texts()]
+    wanted = Tokenizer.train(
+        Corpus.from_iterable(texts), vocab_size=300, special_tokens=["<|endoftext|>", *CHAT_TOKENS]
+    )
+    assert shared == wanted
+
+
+def test_a_sample_for_a_shared_tokenizer_is_of_each_and_bounded(text: Path, tmp_path: Path) -> None:
+    path, how = chats_file(tmp_path / "chats.jsonl", "tiger " * 8), Preparation(max_bytes=1000)
+    with path.open("a") as file:
+        file.write(json.dumps({"prompt": "zebra " * 800, "completion": "zebra"}))
+    shared = how.shared_tokenizer([how.corpus([text]), how.corpus([path])], vocab_size=285)
+    lengths = [len(shared.encode(word)) for word in (" tiger", "zebra")]
+    assert lengths[0] <= 2, lengths
+    assert lengths[1] == 5, lengths
+    assert len(shared.encode(" honey's")) < 8
 
 
 def test_a_set_of_special_tokens_goes_by_one_name(text: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What --data and --init-from name: every kind of file, mixtures, chats and models, through the command."""
 
 import json
-import math
+import shutil
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_chats_file(folder / "broken.jsonl", [*CHATS[:3], {"prompt": "a"}])
     np.save(folder / "ids.npy", np.array(IDS, np.uint16))
     torch.save(torch.tensor(IDS), folder / "ids.pt")
+    torch.save(torch.ones(3, dtype=torch.bfloat16), folder / "halves.pt")
     np.array(IDS, "<u2").tofile(folder / "raw.bin")
     write_llm_c(folder / "llm.bin", IDS)
     assert train.main(f"--data {folder / 'cats.txt'} --out {folder / 'base'} {OPTIONS}".split()) == 0
@@ -129,9 +130,15 @@ def test_text_and_chats_mix_with_one_tokenizer(here: Path, tmp_path: Path) -> No
 def test_chats_train_with_their_answers_as_targets(
     here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    samples = "--sample-every 2 --sample-prompt hello"
     for _ in range(2):
-        assert run(f"train --data chats.jsonl --out {tmp_path / 'run'} {OPTIONS} --resume auto") == 0
-    assert "1 files, 200 records = 200 used + 0 refused" in capfd.readouterr().out
+        assert run(f"train --data chats.jsonl --out {tmp_path / 'run'} {OPTIONS} {samples} --resume auto") == 0
+    shown = capfd.readouterr().out
+    assert "1 files, 200 records = 200 used + 0 refused" in shown
+    assert "sample after step 2: hello\n" in shown
+    assert f"next: tinygpt generate --checkpoint {tmp_path / 'run'} --chat --prompt " in shown
+    assert run(f"generate --checkpoint {tmp_path / 'run'} --chat --system brief --prompt hello --max-new-tokens 3") == 0
+    assert "hello" not in capfd.readouterr().out
     facts = json.loads((tmp_path / "run" / "last" / "trainer.json").read_text())
     assert facts["data"]["train"]["open"]["mode"] == "documents"
     ends = json.loads((tmp_path / "run" / "last" / "generation_config.json").read_text())["eos_token_id"]
@@ -156,6 +163,7 @@ WRONG = {
     "--data raw.bin --token-dtype float32 --vocab-size 300": "dtype must be one of uint8",
     "--data ids.npy --token-dtype uint16 --vocab-size 300": "--token-dtype is for .bin files without a header",
     "--data ids.npy --vocab-size 100": "token id",
+    "--data halves.pt --vocab-size 300": "halves.pt must be integers in one dimension, got torch.bfloat16 of shape (3",
     "--data ids.npy:0.5 llm.bin --vocab-size 300": "--data llm.bin has no weight, but others have",
     "--data ids.npy:0 llm.bin:1 --vocab-size 300": "--data ids.npy: the weight must be above 0, got 0",
     "--data ids.npy nowhere:2 --vocab-size 300": "nowhere: no such file or folder; --data takes",
@@ -252,6 +260,61 @@ def test_chats_give_a_model_the_special_tokens_that_it_lacks(here: Path, tmp_pat
     assert run(f"train --resume {tmp_path / 'run'} --max-steps 2") == 0
 
 
+@pytest.mark.parametrize("words", ["chats.jsonl:0.3 --init-from base", "chats.jsonl:0.3", "grown:0.3", "few.jsonl:0.3"])
+def test_what_was_prepared_before_the_vocabulary_grew_mixes_with_chats(here: Path, tmp_path: Path, words: str) -> None:
+    write_chats_file(here / "few.jsonl", CHATS[:5])  # nothing for validation, so that this is of base/data alone
+    assert run("prepare chats.jsonl --tokenizer base/data --add-chat-tokens --out grown") == 0
+    line = f"train --data base/data:0.7 --data {words} --out {tmp_path / 'run'} {OPTIONS}"
+    assert run(line) == 0
+    tuned = Checkpoint.load(tmp_path / "run")
+    assert tuned.tokenizer is not None
+    assert tuned.tokenizer == Tokenizer.load("base/data").with_special_tokens(CHAT_TOKENS)
+    assert tuned.tokenizer.vocab_size == tuned.model.config.vocab_size == 304
+    same = words.split()[0].replace(":0.3", ":3")  # other words for the same, so that the data are opened anew
+    assert run(f"train --resume {tmp_path / 'run'} --max-steps 4") == 0
+    assert run(f"train --resume {tmp_path / 'run'} --max-steps 5 --data base/data:7 {same}") == 0
+    assert run(f"train --data base/data --init-from {tmp_path / 'run'} --out {tmp_path / 'next'} {OPTIONS}") == 0
+    assert Checkpoint.load(tmp_path / "next").tokenizer == tuned.tokenizer
+
+
+def test_a_model_tuned_with_its_tokenizer_named_resumes(here: Path, tmp_path: Path) -> None:
+    line = f"train --data chats.jsonl --init-from base --tokenizer base/data --out {tmp_path / 'run'} {OPTIONS}"
+    assert [run(line), run(f"{line} --resume auto --max-steps 4")] == [0, 0]
+    assert run(f"train --resume {tmp_path / 'run'} --max-steps 5") == 0
+    assert run(f"train --config {tmp_path / 'run' / 'config.yaml'} --out {tmp_path / 'again'} --max-steps 1") == 0
+
+
+def test_a_model_without_a_tokenizer_takes_the_one_that_is_named(
+    here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(here / "base" / "last", tmp_path / "bare")
+    for name in ("tokenizer.json", "checksums.json"):
+        (tmp_path / "bare" / name).unlink()
+    line = f"train --data chats.jsonl --init-from {tmp_path / 'bare'} --out {tmp_path / 'run'} {OPTIONS} --tokenizer"
+    assert run(f"{line} base/data") == 0
+    assert Checkpoint.load(tmp_path / "run").model.config.vocab_size == 304
+    Tokenizer.from_merges([(b"x", bytes([i])) for i in range(100)]).save(tmp_path / "wide")
+    assert run(f"{line} {tmp_path / 'wide'} --out {tmp_path / 'other'}") == 2
+    assert f"--tokenizer {tmp_path / 'wide'}: 356 ids, but the model in {tmp_path / 'bare'}" in capfd.readouterr().err
+
+
+def test_a_few_chats_train_without_validation(here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    few = write_chats_file(tmp_path / "few.jsonl", CHATS[:5])
+    assert run(f"train --data {few} --init-from base --out {tmp_path / 'run'} {OPTIONS}") == 0
+    assert f"{tmp_path / 'run/data'}: no answers for validation; --val-fraction or --val-d" in capfd.readouterr().out
+    assert run(f"train --resume {tmp_path / 'run'} --max-steps 4") == 0
+    assert run(f"train --data cats.txt {few} --out {tmp_path / 'both'} {OPTIONS}") == 0
+    assert f"{tmp_path / 'both/data-2'}: no answers for validation; left out" in capfd.readouterr().out
+
+
+def test_a_source_that_is_left_away_on_resume_is_missed(
+    here: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(f"train --data cats.txt dogs.txt --out {tmp_path / 'run'} {OPTIONS}") == 0
+    assert run(f"train --data cats.txt --out {tmp_path / 'run'} --resume auto --max-steps 4") == 2
+    assert f"--data names 1 of the 2 sources that {tmp_path / 'run'} was trained on" in capfd.readouterr().err
+
+
 def test_growth_uses_padded_rows_and_leaves_what_the_model_says() -> None:
     torch.manual_seed(0)
     config = GPTConfig(vocab_size=64, block_size=8, n_layer=1, n_head=2, d_model=16, tie_embeddings=False)
@@ -279,10 +342,12 @@ def test_the_context_changes_where_positions_go_on(position: Any) -> None:
 
 
 def test_sources_without_weights_go_by_size(here: Path, tmp_path: Path) -> None:
-    assert run(f"train --data ids.npy --data llm.bin --out {tmp_path / 'run'} {OPTIONS} --epochs 1") == 0
+    np.save(tmp_path / "short.npy", np.array(IDS[:1000], np.uint16))
+    line = f"train --data {tmp_path / 'short.npy'} --data llm.bin --out {tmp_path / 'run'}"
+    assert run(f"{line} {OPTIONS} --epochs 1") == 0
     facts = json.loads((tmp_path / "run" / "last" / "trainer.json").read_text())["data"]["train"]
-    assert facts["weights"] == ["1/2", "1/2"]
-    assert math.prod(source["n_windows"] for source in facts["sources"]) == 187**2
+    assert facts["weights"] == ["62/249", "187/249"]
+    assert [source["n_windows"] for source in facts["sources"]] == [62, 187]
 
 
 def test_a_folder_of_chats_is_a_source(here: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_whole_period_gives_each_source_its_weight(w: list[int]) -> None:
 def test_far_turns_are_near_their_share(w: list[float], n: int) -> None:
     turns = Turns(w)
     source, before = turns.at(n)
-    assert abs(before - n * turns.shares[source]) < 3
+    assert abs(before - n * turns.shares[source]) < 2  # ceil(log2(9)) / 2
 
 
 def test_decimals_are_what_is_written() -> None:

@@ -38,6 +38,10 @@ class AnyDataset(Protocol):
         """How tokens become windows."""
 
     @property
+    def has_targets(self) -> bool:
+        """Whether some tokens alone are to be learnt, as the answers in chats."""
+
+    @property
     def shuffle(self) -> bool:
         """Whether batches take the windows in a shuffled order."""
 

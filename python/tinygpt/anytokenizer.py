@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -60,3 +61,16 @@ class AnyTokenizer(Protocol):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the tokenizer into a folder, from which it can be loaded again."""
+
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "encoder.json")
+"""By which a folder's tokenizer is known, whosever it is."""
+
+
+def tokenizer_file(folder: Path) -> Path | None:
+    """The file by which a folder's tokenizer is known; None if it holds none.
+
+    Example:
+        >>> tokenizer_file(Path("nowhere"))
+    """
+    return next((file for name in TOKENIZER_FILES if (file := folder / name).is_file()), None)

@@ -54,7 +54,6 @@ class Chats:
         self.files = [file for path in several for file in _files(Path(path))]
         self.report: dict[str, Any] = {}
         self.first_refusal: str | None = None
-        self._read: list[tuple[int, str]] = []
 
     @property
     def n_bytes(self) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tinygpt._core import ShardSet
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.chats import Chat, Chats
-from tinygpt.chattemplate import CHAT_TEMPLATE, CHAT_TOKENS, END, ROLES
+from tinygpt.chattemplate import CHAT_TEMPLATE, CHAT_TOKENS, END, ROLES, laid_out
 from tinygpt.corpus import Progress
 from tinygpt.header import HEADER_BYTES
 from tinygpt.manifest import Manifest, Shard
@@ -98,7 +98,7 @@ def _encoded(batch: Sequence[Chat], tokenizer: AnyTokenizer, threads: int | None
     """The ids of each conversation as the template puts them, little-endian uint32."""
     specials = tokenizer.special_tokens
     texts = iter(tokenizer.encode_batch([text for chat in batch for _, text in chat], threads=threads))
-    rows = ([i for role, _ in chat for i in (specials[ROLES[role]], *next(texts), specials[END])] for chat in batch)
+    rows = (laid_out(((role, next(texts)) for role, _ in chat), specials) for chat in batch)
     return [np.asarray(row, "<u4").tobytes() for row in rows]
 
 

@@ -1,6 +1,6 @@
 """How a conversation becomes tokens: four special tokens around plain text, and the same as a template of others."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 END = "<|end|>"
 ROLES = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
@@ -26,6 +26,16 @@ CHAT_TEMPLATE = (
 def knows_chats(special_tokens: Mapping[str, int]) -> bool:
     """Whether a vocabulary has every special token of chats."""
     return all(name in special_tokens for name in CHAT_TOKENS)
+
+
+def laid_out(messages: Iterable[tuple[str, Sequence[int]]], special_tokens: Mapping[str, int]) -> list[int]:
+    """The ids of messages, given the role and the ids of the text of each: between the role's token and `END`.
+
+    Example:
+        >>> laid_out([("user", [5, 6])], {"<|user|>": 8, "<|end|>": 9})
+        [8, 5, 6, 9]
+    """
+    return [i for role, ids in messages for i in (special_tokens[ROLES[role]], *ids, special_tokens[END])]
 
 
 def end_ids(special_tokens: Mapping[str, int], eot_id: int | None) -> list[int]:

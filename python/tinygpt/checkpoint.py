@@ -23,7 +23,7 @@ from torch import Tensor
 from tinygpt import runfolder
 from tinygpt._core import FormatError
 from tinygpt.anytokenizer import AnyTokenizer
-from tinygpt.chattemplate import end_ids
+from tinygpt.chattemplate import CHAT_TOKENS, ROLES, end_ids, laid_out
 from tinygpt.foreigntokenizer import tokenizer_in
 from tinygpt.formats import huggingface
 from tinygpt.model import GPT
@@ -160,6 +160,8 @@ class Checkpoint:
         self,
         text: str,
         *,
+        chat: bool = False,
+        system: str | None = None,
         stop: str | Sequence[str] = (),
         max_new_tokens: int = 200,
         temperature: float = 1.0,
@@ -175,6 +177,8 @@ class Checkpoint:
 
         Args:
             text: The prompt; an empty one stands for the start of a document.
+            chat: Take the prompt for what a user says, laid out as chats are trained on; the answer continues it.
+            system: In a chat, the message of the system before it.
             stop: Strings before which the continuation ends; they may begin in one token and end in another.
             max_new_tokens: Most tokens to generate.
             temperature: 0 takes the likeliest token always.
@@ -188,20 +192,23 @@ class Checkpoint:
             An iterator of strings. Bytes that are not UTF-8 come as U+FFFD.
 
         Raises:
-            ValueError: The model has no tokenizer, a stop string is empty, or a sampling argument is out of range.
+            ValueError: The model has no tokenizer, or one that knows no chats where `chat` is set; a stop string is
+                empty; or a sampling argument is out of range.
         """
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
         if "" in stops:
             raise ValueError("a stop string must hold at least one character, got an empty one")
+        where = self.folder or "the model"
         if self.tokenizer is None:
-            where = self.folder or "the model"
             raise ValueError(
                 f"{where}: no tokenizer.json beside the model; put it there, or use model.generate with ids"
             )
-        eot = self.tokenizer.eot_id
-        prompt = self.tokenizer.encode(text) or ([] if eot is None else [eot])
-        if not prompt:
-            raise ValueError("an empty prompt needs a tokenizer with a document separator; give at least one character")
+        if chat:
+            prompt = _chat_prompt(self.tokenizer, text, system, where)
+        elif system is not None:
+            raise ValueError("system is the first message of a chat; set chat, too")
+        else:
+            prompt = _text_prompt(self.tokenizer, text)
         ids = self.model.generate(
             prompt,
             max_new_tokens=max_new_tokens,
@@ -255,6 +262,24 @@ def _find(path: Path, which: str | int, *, verify: bool) -> Path:
         looked_for = "config.json (a model's folder) or step-*/ with its checksums (a run's folder)"
         raise FileNotFoundError(f"{path}: no whole checkpoint in it; looked for {looked_for}")
     return folder
+
+
+def _text_prompt(tokenizer: AnyTokenizer, text: str) -> list[int]:
+    """The ids of a text, or the start of a document."""
+    prompt = tokenizer.encode(text) or ([] if tokenizer.eot_id is None else [tokenizer.eot_id])
+    if not prompt:
+        raise ValueError("an empty prompt needs a tokenizer with a document separator; give at least one character")
+    return prompt
+
+
+def _chat_prompt(tokenizer: AnyTokenizer, text: str, system: str | None, where: Path | str) -> list[int]:
+    """The ids of a conversation up to where the assistant begins to speak."""
+    known = tokenizer.special_tokens
+    if missing := [name for name in CHAT_TOKENS if name not in known]:
+        found = f"its tokenizer has no {', '.join(missing)}, so the model knows no chats"
+        raise ValueError(f"{where}: {found}; leave chat away, or train on chats first")
+    said = [("user", text)] if system is None else [("system", system), ("user", text)]
+    return [*laid_out([(role, tokenizer.encode(each)) for role, each in said], known), known[ROLES["assistant"]]]
 
 
 def _until(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygpt import runfolder, targetbits
 from tinygpt._core import Counts, FormatError
+from tinygpt.anytokenizer import TOKENIZER_FILES
 from tinygpt.chats import Chats, is_chats
 from tinygpt.foreigntokenizer import LoadedTokenizer, is_rank_file, load_tokenizer, tokenizer_in
 from tinygpt.header import HEADER_BYTES, read_header
@@ -18,7 +19,7 @@ from tinygpt.tokenizer import Tokenizer
 from tinygpt.tokenview import escaped, shortened
 
 _LONGEST = 5
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "encoder.json", "vocab.bpe")
+_TOKENIZER_FILES = (*TOKENIZER_FILES, "merges.txt", "vocab.bpe")
 _SCAN_TOKENS = 1 << 22
 
 Row = tuple[str, object]

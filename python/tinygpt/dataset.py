@@ -5,6 +5,7 @@ The windows of epoch `e` come in an order seeded by `(seed, e)`; the epochs' ord
 batch `k`, and every rank asks for its own part of the same batch.
 """
 
+import copy
 import operator
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,6 +181,28 @@ class TokenDataset:
     def targets_per_window(self) -> float:
         """Targets of a window that count, on average over an epoch."""
         return self.block_size if self.mode == "stream" else self._targets_per_window
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether some tokens alone are to be learnt, as the answers in chats."""
+        return self._targets is not None
+
+    def in_vocabulary(self, vocab_size: int, fingerprint: str) -> "TokenDataset":
+        """The same windows as those of a larger vocabulary in which every id means what it means here.
+
+        Raises:
+            ValueError: It is not larger.
+
+        Example:
+            >>> data = TokenDataset.from_tokens(range(9), vocab_size=9, block_size=2, fingerprint="ab")
+            >>> data.in_vocabulary(13, "cd").vocab_size
+            13
+        """
+        if vocab_size <= self.vocab_size:
+            raise ValueError(f"vocab_size must be above the data's {self.vocab_size}, got {vocab_size}")
+        same = copy.copy(self)
+        same.vocab_size, same.fingerprint = vocab_size, fingerprint
+        return same
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return (self[index] for index in range(len(self)))

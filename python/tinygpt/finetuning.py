@@ -1,6 +1,6 @@
 """Fine-tuning: a trained model as the beginning of another run, its vocabulary grown where chats need it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,13 @@ from typing import Any
 import torch
 
 from tinygpt.anytokenizer import AnyTokenizer
+from tinygpt.chats import is_chats
 from tinygpt.chattemplate import CHAT_TOKENS
+from tinygpt.checkpoint import Checkpoint
 from tinygpt.model import GPT
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.positions import Sinusoidal
+from tinygpt.preparation import Preparation
 from tinygpt.tokenizer import Tokenizer
 
 _FREE = ("block_size", "dropout")
@@ -112,6 +115,40 @@ def fit_to_data(
         f"tokenizer fingerprint {tokenizer.fingerprint[:6]}.. of {name} is not the data's {fingerprint[:6]}..; "
         f"prepare the text again with --tokenizer {name}"
     )
+
+
+def with_tokenizer_of(base: Checkpoint, how: Preparation, raw: Sequence[Path]) -> Preparation:
+    """The preparation of text for a model: with its tokenizer, to which chats add their special tokens.
+
+    Args:
+        base: The model. One without a tokenizer takes the one that `how` names for its own.
+        how: How to prepare.
+        raw: Text and chats.
+
+    Raises:
+        ValueError: No tokenizer is named and none lies beside the model, or the one that is named is not the model's.
+    """
+    if base.tokenizer is None and how.tokenizer is None and raw:
+        raise ValueError(
+            f"{base.folder}: no tokenizer beside the model; name the one that {raw[0]} is for: --tokenizer"
+        )
+    plain = replace(how, add_chat_tokens=False).named_tokenizer()
+    how = replace(how, add_chat_tokens=how.add_chat_tokens or any(is_chats(path) for path in raw))
+    named = how.named_tokenizer()
+    if plain is None or named is None:
+        return replace(how, tokenizer=base.folder if raw else None)
+    n_ids = base.model.config.vocab_size
+    if base.tokenizer is None:
+        if plain.vocab_size > n_ids:
+            found = f"{plain.vocab_size} ids, but the model in {base.folder} has {n_ids}"
+            raise ValueError(f"--tokenizer {how.tokenizer}: {found}; name the tokenizer that it was trained with")
+        base.tokenizer = plain
+    if base.tokenizer.fingerprint not in (plain.fingerprint, named.fingerprint):
+        raise ValueError(
+            f"--tokenizer {how.tokenizer}: fingerprint {plain.fingerprint[:6]}.. is not that of the model's in "
+            f"{base.folder}, {base.tokenizer.fingerprint[:6]}..; leave --tokenizer away"
+        )
+    return how
 
 
 def _same(one: str, other: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tinygpt._core import FormatError
+from tinygpt.anytokenizer import AnyTokenizer, tokenizer_file
 from tinygpt.formats import tiktoken
 from tinygpt.librarytokenizers import HuggingFaceTokenizer, SentencePieceTokenizer
 from tinygpt.tokenizer import Tokenizer
@@ -63,5 +64,20 @@ def is_rank_file(path: Path) -> bool:
 
 def tokenizer_in(folder: Path) -> LoadedTokenizer | None:
     """The tokenizer of a folder; None if it holds none."""
-    names = ("tokenizer.json", "tokenizer.model", "vocab.json")
-    return load_tokenizer(folder) if any((folder / name).is_file() for name in names) else None
+    return None if tokenizer_file(folder) is None else load_tokenizer(folder)
+
+
+def continues(larger: AnyTokenizer, smaller: AnyTokenizer) -> bool:
+    """Whether one is the other with special tokens after its ids, so that every id of the smaller means the same.
+
+    Example:
+        >>> plain = Tokenizer.from_merges([(b"a", b"b")])
+        >>> continues(plain.with_special_tokens(["<|user|>"]), plain), continues(plain, plain)
+        (True, False)
+    """
+    if not isinstance(larger, Tokenizer) or not isinstance(smaller, Tokenizer):
+        return False
+    added = {i: name for name, i in larger.special_tokens.items() if i >= smaller.vocab_size}
+    if not added or not set(added.values()).isdisjoint(smaller.added_names):
+        return False
+    return smaller.with_special_tokens([added[i] for i in sorted(added)]).fingerprint == larger.fingerprint

@@ -22,6 +22,10 @@ class GenerateFlags:
     """Text to continue; `-` reads it from standard input, an empty one starts a document."""
     prompt_file: Path | None = None
     """File that holds the prompt, UTF-8."""
+    chat: bool = False
+    """Ask a model that was trained on chats: the prompt is what a user says, and the answer alone is written."""
+    system: str | None = None
+    """Message of the system before the prompt, with --chat."""
     max_new_tokens: int = 200
     """Tokens to write at most."""
     stop: tuple[str, ...] = ()
@@ -42,6 +46,8 @@ class GenerateFlags:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if self.prompt and self.prompt_file is not None:
             raise ValueError("prompt and --prompt-file are both given; keep one of them")
+        if self.system is not None and not self.chat:
+            raise ValueError("system is the first message of a chat; give --chat, too")
         if self.which not in ("best", "last") and not self.which.isdecimal():
             raise ValueError(f"which must be best, last or the number of a step, got {self.which!r}")
 
@@ -70,6 +76,8 @@ def _generate(argv: Sequence[str]) -> int:
     for i in range(flags.n):
         pieces = checkpoint.stream(
             prompt,
+            chat=flags.chat,
+            system=flags.system,
             max_new_tokens=flags.max_new_tokens,
             **asdict(sampling),
             stop=flags.stop,
@@ -77,7 +85,7 @@ def _generate(argv: Sequence[str]) -> int:
         )
         if flags.n > 1:
             _write(f"--- {i + 1} of {flags.n}\n")
-        _write(prompt)
+        _write("" if flags.chat else prompt)
         for piece in pieces:
             _write(piece)
         _write("\n")

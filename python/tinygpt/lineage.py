@@ -16,8 +16,15 @@ from tinygpt.model import GPT, GPTConfig
 
 
 def tokenizer_beside(data: AnyDataset) -> AnyTokenizer | None:
-    """The tokenizer that lies beside the shards; None when there is none, or no folder."""
-    return None if data.folder is None else tokenizer_in(data.folder)
+    """The tokenizer that lies beside the shards; None when there is none, or no folder.
+
+    Of a mixture it is the one that all its ids are of: some sources may lie beside what it grew from.
+    """
+    sources = data.sources if isinstance(data, MixedDataset) else (data,)
+    folders = dict.fromkeys(source.folder for source in sources if source.folder is not None)
+    found = [tokenizer for folder in folders if (tokenizer := tokenizer_in(folder)) is not None]
+    own = (each for each in found if data.fingerprint is not None and _same(each.fingerprint, data.fingerprint))
+    return next(own, found[0] if found else None)
 
 
 def check_kinship(model: GPT, train: AnyDataset, val: AnyDataset | None, tokenizer: AnyTokenizer | None) -> None:
@@ -87,7 +94,9 @@ def open_data(facts: Mapping[str, Any], run: Path, name: str) -> AnyDataset:
     folder = run / facts["folder"]
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: the run's {name} data are no longer there; put them back or give {name}=")
-    return TokenDataset(folder, **facts["open"])
+    opened = TokenDataset(folder, **facts["open"])
+    has_grown = facts["fingerprint"] is not None and facts["vocab_size"] > opened.vocab_size
+    return opened.in_vocabulary(facts["vocab_size"], facts["fingerprint"]) if has_grown else opened
 
 
 def differences(

@@ -100,6 +100,11 @@ class MixedDataset:
         return _common(self.sources, lambda source: source.mode) or "mixed"
 
     @property
+    def has_targets(self) -> bool:
+        """Whether of every source some tokens alone are to be learnt."""
+        return all(source.has_targets for source in self.sources)
+
+    @property
     def shuffle(self) -> bool:
         """Whether any source is shuffled."""
         return any(source.shuffle for source in self.sources)

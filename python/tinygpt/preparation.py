@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from tinygpt._core import FormatError
+from tinygpt._core import Counts, FormatError
 from tinygpt.chats import Chats, is_chats, n_unread
 from tinygpt.chatshards import write_chats
-from tinygpt.chattemplate import CHAT_TOKENS
+from tinygpt.chattemplate import CHAT_TOKENS, knows_chats
 from tinygpt.corpus import Corpus, Progress
 from tinygpt.foreigntokenizer import LoadedTokenizer, is_rank_file, load_tokenizer
 from tinygpt.manifest import Manifest, check_replaceable
@@ -125,7 +126,12 @@ class Preparation:
         return with_chat_tokens(named, self.tokenizer) if self.add_chat_tokens else named
 
     def tokenizer_for(
-        self, corpus: Corpus | Chats, *, vocab_size: int, bar: Bar = lambda stage: nullcontext()
+        self,
+        corpus: Corpus | Chats,
+        *,
+        vocab_size: int,
+        bar: Bar = lambda stage: nullcontext(),
+        threads: int | None = None,
     ) -> LoadedTokenizer:
         """The tokenizer that was named, or one trained on the corpus."""
         named = self.named_tokenizer()
@@ -133,17 +139,51 @@ class Preparation:
             return named
         with bar("tokenizer") as progress:
             return Tokenizer.train(
-                Corpus.from_iterable(corpus.texts()) if isinstance(corpus, Chats) else corpus,
+                _readable(corpus),
                 vocab_size=vocab_size,
                 pattern=self.pattern,
                 special_tokens=self._names_for(corpus),
                 max_bytes=self.max_bytes,
                 max_documents=self.max_documents,
+                threads=threads,
                 progress=progress,
             )
 
+    def shared_tokenizer(
+        self, corpora: Sequence[Corpus | Chats], *, vocab_size: int, bar: Bar = lambda stage: nullcontext()
+    ) -> Tokenizer:
+        """One tokenizer trained on several corpora: each is counted by itself, and counts add up.
+
+        A sample (`max_bytes`, `max_documents`) is taken from each by its share of all bytes.
+
+        Raises:
+            ValueError: They hold no text, or `vocab_size` has no room for the bytes and the special tokens.
+        """
+        names = list(dict.fromkeys(name for corpus in corpora for name in self._names_for(corpus)))
+        sizes, counts = [corpus.n_bytes or 0 for corpus in corpora], Counts()
+        with bar("tokenizer") as progress:
+            for i, corpus in enumerate(corpora):
+                share = Fraction(sizes[i], max(1, sum(sizes)))
+                counted = _readable(corpus).count(
+                    pattern=self.pattern,
+                    special_tokens=names,
+                    max_bytes=_part(self.max_bytes, share),
+                    max_documents=_part(self.max_documents, share),
+                    progress=None if progress is None else _from(progress, sum(sizes[:i]), sum(sizes)),
+                )
+                counts.add(counted)
+        if len(counts) == 0:
+            raise ValueError(f"{' and '.join(corpus.name for corpus in corpora)}: no text to learn a tokenizer from")
+        return Tokenizer.from_counts(counts, vocab_size=vocab_size, pattern=self.pattern, special_tokens=names)
+
     def prepare(
-        self, corpus: Corpus | Chats, folder: str | Path, *, vocab_size: int, bar: Bar = lambda stage: nullcontext()
+        self,
+        corpus: Corpus | Chats,
+        folder: str | Path,
+        *,
+        vocab_size: int,
+        bar: Bar = lambda stage: nullcontext(),
+        threads: int | None = None,
     ) -> tuple[Manifest, bool]:
         """Shards and tokenizer in `folder`, and whether they are new: `folder` is left alone if nothing changed.
 
@@ -153,6 +193,7 @@ class Preparation:
             vocab_size: Ids of the tokenizer, if one is trained.
             bar: Called with the name of each stage; gives a context manager, which gives a function of the bytes
                 done and the bytes there are.
+            threads: None means one for each core.
         """
         check_replaceable(Path(folder))
         if self.tokenizer is None:  # before minutes are spent on training one
@@ -160,11 +201,12 @@ class Preparation:
         found = self._current(corpus, Path(folder), vocab_size)
         if found is not None:
             return found, False
-        tokenizer = self.tokenizer_for(corpus, vocab_size=vocab_size, bar=bar)
+        tokenizer = self.tokenizer_for(corpus, vocab_size=vocab_size, bar=bar, threads=threads)
         with bar("shards") as progress:
             how: dict[str, Any] = {
                 "val_fraction": self.val_fraction,
                 "shard_tokens": self.shard_tokens,
+                "threads": threads,
                 "progress": progress,
                 "training": None if self.tokenizer else self._training(corpus, vocab_size),
             }
@@ -209,12 +251,29 @@ class Preparation:
         return manifest if is_whole else None
 
 
-def with_chat_tokens(tokenizer: LoadedTokenizer, name: str | Path) -> Tokenizer:
+def with_chat_tokens(tokenizer: LoadedTokenizer, name: str | Path) -> LoadedTokenizer:
     """A tokenizer with the special tokens of chats after its other ids, where it lacks them.
 
     Raises:
-        ValueError: It is a library's, which are used as they are.
+        ValueError: It lacks some and is a library's, to which none can be added.
     """
+    if knows_chats(tokenizer.special_tokens):
+        return tokenizer
     if not isinstance(tokenizer, Tokenizer):
         raise ValueError(f"{name}: special tokens can be added to byte-level BPE only, and a library reads this one")
     return tokenizer.with_special_tokens(CHAT_TOKENS)
+
+
+def _readable(corpus: Corpus | Chats) -> Corpus:
+    """What a tokenizer learns from."""
+    return Corpus.from_iterable(corpus.texts()) if isinstance(corpus, Chats) else corpus
+
+
+def _part(most: int | None, share: Fraction) -> int | None:
+    """That share of a limit; a corpus of next to nothing still gives something, and what is no limit stays none."""
+    return None if most is None else max(min(most, 1), int(most * share))
+
+
+def _from(progress: Progress, before: int, total: int) -> Progress:
+    """Progress of one of several corpora, told as that of all."""
+    return lambda done, _: progress(before + done, total)

@@ -5,9 +5,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
+from tinygpt.anytokenizer import tokenizer_file
 from tinygpt.chats import Chats
 from tinygpt.command import byte_bar, run
 from tinygpt.config import read
@@ -57,17 +59,18 @@ def _prepare(argv: Sequence[str]) -> int:
             raise ValueError("--tokenizer-only trains a tokenizer and --tokenizer names a trained one; leave one out")
         if (out / "manifest.json").is_file():
             raise FileExistsError(f"{out} holds shards, which need their own tokenizer.json; choose another --out")
-        tokenizer = preparation.tokenizer_for(corpus, vocab_size=flags.vocab_size, bar=byte_bar)
+        tokenizer = preparation.tokenizer_for(corpus, vocab_size=flags.vocab_size, bar=byte_bar, threads=flags.threads)
         tokenizer.save(out)
         _say_corpus(corpus, time.perf_counter() - begin)
         print(f"tokenizer  {tokenizer.vocab_size:,} ids, fingerprint {tokenizer.fingerprint[:8]}: {out}/tokenizer.json")
         return 0
-    manifest, is_new = preparation.prepare(corpus, out, vocab_size=flags.vocab_size, bar=byte_bar)
+    how: dict[str, Any] = {"vocab_size": flags.vocab_size, "bar": byte_bar, "threads": flags.threads}
+    manifest, is_new = preparation.prepare(corpus, out, **how)
     if not is_new:
         print(f"{out}: prepared already, and nothing has changed")
         return 0
     _say_corpus(corpus, time.perf_counter() - begin)
-    print(f"tokenizer  {manifest.vocab_size:,} ids, fingerprint {manifest.fingerprint[:8]}: {out}/tokenizer.json")
+    print(f"tokenizer  {manifest.vocab_size:,} ids, fingerprint {manifest.fingerprint[:8]}: {tokenizer_file(out)}")
     for name, shards in manifest.splits.items():
         print(_split_line(name, shards, out))
     print(f"next: tinygpt train --data {out}")

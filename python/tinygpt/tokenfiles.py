@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from tinygpt._core import FormatError
+from tinygpt.anytokenizer import tokenizer_file
 from tinygpt.header import HEADER_BYTES, has_header, read_header
 from tinygpt.targetbits import TARGETS_SUFFIX, TargetBits, Targets, n_bytes
 from tinygpt.tokenstream import ArrayTokens, FileTokens, TokenFile, TokenStream
@@ -58,7 +59,7 @@ def _open_bin(path: Path, vocab_size: int | None, dtype: str | None, eot_id: int
         fingerprint=header.fingerprint,
         n_documents=header.n_documents,
         n_bytes=header.n_bytes,
-        folder=path.parent if is_ours and (path.parent / "tokenizer.json").is_file() else None,
+        folder=path.parent if is_ours and tokenizer_file(path.parent) is not None else None,
         indices=((index, header.n_tokens),) if has_index else (),
         targets=_targets_beside(path, header.n_tokens) if is_ours else None,
     )
@@ -136,7 +137,13 @@ def as_tokens(array: Any, name: str) -> NDArray[Any]:
     Raises:
         ValueError: It is no row of integers.
     """
-    tokens = np.asarray(array)
+    try:
+        tokens = np.asarray(array)
+    except (TypeError, ValueError, RuntimeError):  # numpy has no bfloat16, nor rows of unequal length
+        kind = (
+            f"{array.dtype} of shape {tuple(array.shape)}" if isinstance(array, torch.Tensor) else type(array).__name__
+        )
+        raise ValueError(f"{name} must be integers in one dimension, got {kind}") from None
     if tokens.ndim != 1 or (tokens.dtype.kind not in "iu" and len(tokens)):
         raise ValueError(f"{name} must be integers in one dimension, got {tokens.dtype} of shape {tokens.shape}")
     return tokens

@@ -65,6 +65,19 @@ def document_ends(opened: OpenTokens) -> NDArray[np.int64]:
     return np.append(ends, n_tokens) if n_tokens > (ends[-1] if len(ends) else 0) else ends
 
 
+def n_learnable(folder: Path, split: str) -> int:
+    """Targets of a split that can be learnt: those with a token before them in their document.
+
+    Raises:
+        FormatError: A file is damaged.
+        ValueError: There is no such split.
+    """
+    opened = open_folder(folder, split, verify=False)
+    ends = document_ends(opened)
+    starts = np.concatenate([[0], ends[:-1]]) + 1
+    return int((count_targets(opened.targets, starts, ends) if opened.targets is not None else ends - starts).sum())
+
+
 def count_targets(targets: Targets, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
     """Targets in each run of tokens from start to before end, (N,); reads a few megabytes at a time."""
     n_tokens, base = int(ends.max(initial=0)), 0

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt import runfolder
 from tinygpt.anytokenizer import AnyTokenizer
-from tinygpt.chats import is_chats
 from tinygpt.command import byte_bar, run
 from tinygpt.config import Options, load, read, to_yaml
 from tinygpt.distributed import Ranks, end_process, label, silent
+from tinygpt.foreigntokenizer import tokenizer_in
 from tinygpt.interruption import stop_on_signals
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.preparation import Preparation
@@ -25,11 +25,13 @@ from tinygpt.trainconfig import TrainConfig
 from tinygpt.trainingdata import (
     Opening,
     Source,
+    common_tokenizer,
     parse_sources,
     places,
     prepare_sources,
     refuse_text_settings,
     refuse_useless_validation,
+    tokenizer_place,
 )
 
 if TYPE_CHECKING:
@@ -99,9 +101,9 @@ def _train(argv: Sequence[str]) -> int:
     check_packages(tensorboard=config.tensorboard, wandb=config.wandb)
     ranks = _ranks(options)
     with lock_folder(out) if ranks.is_first else nullcontext():  # nobody else's run is prepared over
-        trainer = _resumed(options, out, recorded, ranks) if is_resumed else _begun(options, out, ranks)
+        trainer, how = _resumed(options, out, recorded, ranks) if is_resumed else _begun(options, out, ranks)
     flags = replace(options.build(TrainFlags), out=out)
-    settings = to_yaml(flags, options.build(Preparation), trainer.model.config, trainer.config, without=("resume",))
+    settings = to_yaml(flags, how, trainer.model.config, trainer.config, without=("resume",))
     with trainer.locked():  # to the end: the settings that stand there are those of the run that is trained there
         trainer.check_folder()
         if ranks.is_first:
@@ -153,8 +155,8 @@ def _run_folder(flags: TrainFlags) -> tuple[Path, bool]:
     return out, bool(found)
 
 
-def _begun(options: Options, out: Path, ranks: Ranks) -> "Trainer":
-    """The trainer of a new run."""
+def _begun(options: Options, out: Path, ranks: Ranks) -> "tuple[Trainer, Preparation]":
+    """The trainer of a new run, and how text was prepared for it."""
     flags, how, config = options.build(TrainFlags), options.build(Preparation), options.build(TrainConfig)
     shape, given = options.build(GPTConfig), options.given(GPTConfig)
     base = None if flags.init_from is None else _base(flags.init_from, given)
@@ -169,14 +171,16 @@ def _begun(options: Options, out: Path, ranks: Ranks) -> "Trainer":
     data = _prepared(train_sources, out / "data", replace(how, **changes), ranks, ways)
     val_data: list[Path] = []
     if val_sources:
-        kin = next((path for path in data if (path / "tokenizer.json").is_file()), how.tokenizer)
+        kin = tokenizer_place(data) or how.tokenizer
         if kin is None and not all(source.is_tokens for source in val_sources):
             raise ValueError(
                 f"--val-data {flags.val_data[0]} is text; --tokenizer must name the tokenizer of {data[0]}"
             )
         changes["tokenizer"] = kin
         val_data = _prepared(val_sources, out / "val-data", replace(how, **changes), ranks, ways)
-    tokenizer: AnyTokenizer | None = how.named_tokenizer()
+    named, beside = how.named_tokenizer(), tokenizer_place(data)
+    own = None if base is None else base.tokenizer
+    tokenizer = common_tokenizer(named, None if beside is None else tokenizer_in(beside), own)
 
     import torch  # not before the text is prepared: it takes half a gigabyte
 
@@ -184,19 +188,20 @@ def _begun(options: Options, out: Path, ranks: Ranks) -> "Trainer":
     from tinygpt.trainer import Trainer
 
     n_ids = shape.vocab_size if base is not None or "vocab_size" in given else None
-    opening = _opening(flags, shape, n_ids if tokenizer is None else tokenizer.vocab_size)
+    opening = _opening(flags, shape, n_ids if named is None else named.vocab_size, tokenizer)
     train, val = _datasets(opening, (data, train_sources), (val_data, val_sources))
     if given.get("vocab_size", train.vocab_size) != train.vocab_size:
         print(f"vocab_size is {train.vocab_size}, that of the data")
     if base is not None:
         model = _fitted(base, shape, train)
-        tokenizer = tokenizer if tokenizer is not None or train.folder is not None else base.tokenizer
     else:
         torch.manual_seed(config.seed)
         model = GPT(options.build(GPTConfig, vocab_size=train.vocab_size))
     config = replace(config, device="cpu") if flags.cpu else config
     say = partial(print, flush=True)
-    return Trainer(model, train, val, config, folder=out, tokenizer=tokenizer, ranks=ranks, say=say)
+    trainer = Trainer(model, train, val, config, folder=out, tokenizer=tokenizer, ranks=ranks, say=say)
+    # A tokenizer that was named is named with what it got here, or a continued run would find another one.
+    return trainer, replace(options.build(Preparation), add_chat_tokens=how.add_chat_tokens)
 
 
 def _prepared(
@@ -223,22 +228,10 @@ def _base(path: Path, given: Mapping[str, Any]) -> "Checkpoint":
 
 
 def _with_tokenizer_of(base: "Checkpoint", how: Preparation, sources: Sequence[Source]) -> Preparation:
-    """The preparation of text for a model: with its tokenizer, to which chats add their special tokens."""
-    raw = [source.path for source in sources if not source.is_tokens]
-    if base.tokenizer is None and how.tokenizer is None and raw:
-        raise ValueError(
-            f"{base.folder}: no tokenizer beside the model; name the one that {raw[0]} is for: --tokenizer"
-        )
-    named = how.named_tokenizer()
-    if named is not None and base.tokenizer is not None and named.fingerprint != base.tokenizer.fingerprint:
-        raise ValueError(
-            f"--tokenizer {how.tokenizer}: fingerprint {named.fingerprint[:6]}.. is not that of the model's in "
-            f"{base.folder}, {base.tokenizer.fingerprint[:6]}..; leave --tokenizer away"
-        )
-    has_chats = any(is_chats(path) for path in raw)
-    return replace(
-        how, tokenizer=how.tokenizer or (base.folder if raw else None), add_chat_tokens=how.add_chat_tokens or has_chats
-    )
+    """The preparation of text for the model that --init-from named."""
+    from tinygpt.finetuning import with_tokenizer_of
+
+    return with_tokenizer_of(base, how, [source.path for source in sources if not source.is_tokens])
 
 
 def _fitted(base: "Checkpoint", shape: GPTConfig, train: "AnyDataset") -> "GPT":
@@ -255,7 +248,7 @@ def _fitted(base: "Checkpoint", shape: GPTConfig, train: "AnyDataset") -> "GPT":
     return model
 
 
-def _resumed(options: Options, out: Path, recorded: Mapping[str, Any], ranks: Ranks) -> "Trainer":
+def _resumed(options: Options, out: Path, recorded: Mapping[str, Any], ranks: Ranks) -> "tuple[Trainer, Preparation]":
     """The trainer of a run where it stopped; what the flags say must agree with it, or be of what may change."""
     flags, how, given = options.build(TrainFlags), options.build(Preparation), options.given(TrainFlags)
     # What was not named anew may be gone: the run has its own copy of what it prepared.
@@ -267,6 +260,9 @@ def _resumed(options: Options, out: Path, recorded: Mapping[str, Any], ranks: Ra
         for i, source in enumerate(named[name]):
             if not source.is_tokens and before[i : i + 1] != [source.path.resolve()]:
                 raise ValueError(f"{source.path} is not what {out} was trained on; a run in another --out can take it")
+        if len(named[name]) < len(before) and not all(source.is_tokens for source in named[name]):
+            flag, found = f"--{name.replace('_', '-')}", f"{len(named[name])} of the {len(before)} sources"
+            raise ValueError(f"{flag} names {found} that {out} was trained on; name all of them, or leave {flag} away")
     _refuse_other_text(options, out, recorded)
     changes = dict(options.given(TrainConfig))
     if given.get("cpu"):
@@ -280,12 +276,14 @@ def _resumed(options: Options, out: Path, recorded: Mapping[str, Any], ranks: Ra
         data, val_data = places(named["data"], out / "data"), places(named["val_data"], out / "val-data")
         # A folder is found again by the run itself, a single file is not.
         if moved or any(path.is_file() for path in (*data, *val_data)):
-            opening = _opening(flags, shape, shape.vocab_size)
+            newest = runfolder.newest(out)
+            opening = _opening(flags, shape, shape.vocab_size, None if newest is None else tokenizer_in(newest))
             train, val = _datasets(opening, (data, named["data"]), (val_data, named["val_data"]))
     tokenizer = how.named_tokenizer()
     start = out if flags.resume in (None, "auto") else Path(flags.resume)
     changes["ranks"] = ranks
-    return Trainer.resume(start, train=train, val=val, tokenizer=tokenizer, model_config=shape, **changes)
+    trainer = Trainer.resume(start, train=train, val=val, tokenizer=tokenizer, model_config=shape, **changes)
+    return trainer, how
 
 
 def _refuse_other_text(options: Options, out: Path, recorded: Mapping[str, Any]) -> None:
@@ -299,9 +297,13 @@ def _refuse_other_text(options: Options, out: Path, recorded: Mapping[str, Any])
         raise ValueError(f"{out} was trained with other values ({'; '.join(other)}); use them or another folder")
 
 
-def _opening(flags: TrainFlags, shape: GPTConfig, vocab_size: int | None) -> Opening:
+def _opening(flags: TrainFlags, shape: GPTConfig, vocab_size: int | None, tokenizer: AnyTokenizer | None) -> Opening:
     return Opening(
-        block_size=shape.block_size, stride=flags.stride, vocab_size=vocab_size, token_dtype=flags.token_dtype
+        block_size=shape.block_size,
+        stride=flags.stride,
+        vocab_size=vocab_size,
+        token_dtype=flags.token_dtype,
+        tokenizer=tokenizer,
     )
 
 
@@ -333,7 +335,8 @@ def _fit(trainer: "Trainer", out: Path) -> int:
     names = ("best", "last", "metrics.jsonl", "metrics.csv", "tensorboard", "wandb", "config.yaml")
     print(f"written: {', '.join(str(out / name) for name in names if (out / name).exists())}")
     if trainer.tokenizer is not None:
-        print(f'next: tinygpt generate --checkpoint {out} --prompt "..." --temperature 0.8')
+        chat = " --chat" if trainer.is_chat else ""
+        print(f'next: tinygpt generate --checkpoint {out}{chat} --prompt "..." --temperature 0.8')
     if interruption.exit_code == 0 and result.reason in signal.Signals.__members__:  # it reached another rank
         return 128 + signal.Signals[result.reason]
     return interruption.exit_code

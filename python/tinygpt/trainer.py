@@ -22,6 +22,7 @@ import torch
 from tinygpt import lineage, runfolder
 from tinygpt.anydataset import AnyDataset
 from tinygpt.anytokenizer import AnyTokenizer
+from tinygpt.chattemplate import knows_chats
 from tinygpt.checkpoint import Checkpoint, TrainingState
 from tinygpt.diskroom import DiskRoom, disk_room
 from tinygpt.display import Display
@@ -229,6 +230,11 @@ class Trainer:
         return self._progress.forecast_steps if planned is None else planned
 
     @property
+    def is_chat(self) -> bool:
+        """Whether nothing but answers in chats is learnt, so that a sample answers its prompt."""
+        return self.tokenizer is not None and self.train.has_targets and knows_chats(self.tokenizer.special_tokens)
+
+    @property
     def _tokens_per_window(self) -> float:
         return self.train.targets_per_window
 
@@ -344,7 +350,8 @@ class Trainer:
                     is_news = report.evaluation is not None or report.evaluation_train is not None
                     display.line(str(report), above_bar=is_news)
                 if report.sample is not None:
-                    display.line(f"sample after step {report.step}: {self.config.sample_prompt}{report.sample}\n")
+                    prompt = self.config.sample_prompt + ("\n" if self.is_chat else "")
+                    display.line(f"sample after step {report.step}: {prompt}{report.sample}\n")
         progress = self._progress
         return TrainResult(
             step=progress.step,
@@ -483,7 +490,7 @@ class Trainer:
         model.eval()
         seed, prompt = self.config.seed + self.step, self.config.sample_prompt
         checkpoint = Checkpoint(model, self.tokenizer)
-        return checkpoint.generate(prompt, max_new_tokens=SAMPLE_TOKENS, temperature=0.8, seed=seed)
+        return checkpoint.generate(prompt, chat=self.is_chat, max_new_tokens=SAMPLE_TOKENS, temperature=0.8, seed=seed)
 
     def _is_due(self, name: str) -> bool:
         every = getattr(self.config, name)

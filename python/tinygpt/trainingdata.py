@@ -1,14 +1,14 @@
 """What a run trains on: what `--data` names, prepared where it is text, opened as one dataset."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.chats import Chats, is_chats
-from tinygpt.corpus import Corpus
+from tinygpt.foreigntokenizer import LoadedTokenizer, continues, tokenizer_in
 from tinygpt.header import has_header, read_header
 from tinygpt.manifest import Manifest
 from tinygpt.preparation import Bar, Preparation
@@ -117,6 +117,30 @@ def refuse_useless_validation(sources: Sequence[Source], val_sources: Sequence[S
             )
 
 
+def tokenizer_place(places: Iterable[Path]) -> Path | None:
+    """The folder with the tokenizer of prepared tokens; None if none of them lies beside one.
+
+    Of several it is the first tokenizer, or the one that this grew into by special tokens.
+    """
+    found: tuple[Path, LoadedTokenizer] | None = None
+    for place in places:
+        is_shard = place.suffix == ".bin" and has_header(place) and read_header(place).fingerprint is not None
+        folder = place.parent if is_shard else place
+        tokenizer = tokenizer_in(folder)
+        if tokenizer is not None and (found is None or continues(tokenizer, found[1])):
+            found = folder, tokenizer
+    return None if found is None else found[0]
+
+
+def common_tokenizer(*tokenizers: AnyTokenizer | None) -> AnyTokenizer | None:
+    """The first tokenizer of these, or the one of the others that it grew into by special tokens."""
+    found: AnyTokenizer | None = None
+    for each in tokenizers:
+        if each is not None and (found is None or continues(each, found)):
+            found = each
+    return found
+
+
 def prepare_sources(
     sources: Sequence[Source], folder: Path, how: Preparation, *, vocab_size: int, bar: Bar, say: Say
 ) -> list[Path]:
@@ -125,15 +149,17 @@ def prepare_sources(
     Args:
         sources: What was named.
         folder: Where prepared data go.
-        how: How to prepare. Without a tokenizer that of a prepared source is taken, or one is trained on all of them.
+        how: How to prepare. Without a tokenizer that of a prepared source is taken, with the special tokens of chats
+            if any of these are chats, or one is trained on all of them.
         vocab_size: Ids of a tokenizer that is trained.
         bar: As in `Preparation.prepare`.
         say: Told what was done.
     """
     found, raw = places(sources, folder), [source for source in sources if not source.is_tokens]
-    if how.tokenizer is None and len(raw) < len(sources):
-        kin = (place for place, source in zip(found, sources, strict=True) if source.is_tokens)
-        how = replace(how, tokenizer=next((place for place in kin if (place / "tokenizer.json").is_file()), None))
+    if how.tokenizer is None and 0 < len(raw) < len(sources):
+        kin = tokenizer_place(source.path for source in sources if source.is_tokens)
+        grows = kin is not None and any(is_chats(source.path) for source in raw)
+        how = replace(how, tokenizer=kin, add_chat_tokens=how.add_chat_tokens or grows)
     if how.tokenizer is None and len(raw) > 1:
         how = replace(how, tokenizer=_shared_tokenizer(raw, folder, how, vocab_size, bar))
     for line in how.left_out([source.path for source in raw]):
@@ -153,15 +179,12 @@ def prepare_sources(
 
 def _shared_tokenizer(raw: Sequence[Source], folder: Path, how: Preparation, vocab_size: int, bar: Bar) -> Path:
     """A tokenizer trained on all sources together, saved beside their folders."""
-    has_chats = [is_chats(source.path) for source in raw]
+    kinds: dict[bool, list[Path]] = {}
+    for source in raw:
+        kinds.setdefault(is_chats(source.path), []).append(source.path)
+    corpora = [how.corpus(paths) for paths in kinds.values()]  # all the text is one corpus, and all chats are
     path = folder.with_name("tokenizer")
-    if all(has_chats) or not any(has_chats):
-        how.tokenizer_for(how.corpus([source.path for source in raw]), vocab_size=vocab_size, bar=bar).save(path)
-        return path
-    corpora = [how.corpus([source.path]) for source in raw]
-    texts = chain.from_iterable(each.texts() if isinstance(each, Chats) else each for each in corpora)
-    both = replace(how, add_chat_tokens=True)
-    both.tokenizer_for(Corpus.from_iterable(texts), vocab_size=vocab_size, bar=bar).save(path)
+    how.shared_tokenizer(corpora, vocab_size=vocab_size, bar=bar).save(path)
     return path
 
 
@@ -177,6 +200,8 @@ class Opening:
     """Ids in files that do not say."""
     token_dtype: str | None = None
     """Type of a token in .bin files without a header."""
+    tokenizer: AnyTokenizer | None = None
+    """That of the run: tokens of what it grew from are opened as its own."""
 
     def check_token_dtype(self, found: Sequence[Path]) -> None:
         """Nothing, if no `token_dtype` was given, or some file needs it.
@@ -217,7 +242,8 @@ class Opening:
         whole = [row for row in rows if row[1] > (1 if _mode(row[0]) == "documents" else self.block_size)]
         if whole:
             for path, n_tokens, _ in (row for row in rows if row not in whole):
-                say(f"{path}: {n_tokens} tokens for validation, fewer than a window takes; left out")
+                few = "no answers" if _mode(path) == "documents" else f"{n_tokens} tokens, fewer than a window takes,"
+                say(f"{path}: {few} for validation; left out")
             opened = [self._open(path, split) for path, _, _ in whole]
             return _mixed(opened, [row[0] for row in whole], [row[2] for row in whole])
         if not rows:
@@ -226,7 +252,8 @@ class Opening:
             if n_tokens > 1:
                 say(f"{path}: {n_tokens} tokens for validation, so its windows are of {n_tokens - 1}")
                 return replace(self, block_size=n_tokens - 1, stride=None)._open(path, split)
-            say(f"{path}: no text for validation; --val-fraction or --val-data gives some")
+            kind = "answers" if _mode(path) == "documents" else "text"
+            say(f"{path}: no {kind} for validation; --val-fraction or --val-data gives some")
         return None
 
     def _open(self, path: Path, split: str | None = None) -> "TokenDataset":
@@ -234,7 +261,14 @@ class Opening:
 
         options = {} if path.is_dir() else self._needed(path)
         mode, stride = _mode(path), self.stride
-        return TokenDataset(path, split, block_size=self.block_size, stride=stride, mode=mode, **options)
+        data = TokenDataset(path, split, block_size=self.block_size, stride=stride, mode=mode, **options)
+        if self.tokenizer is None or data.folder is None or data.vocab_size >= self.tokenizer.vocab_size:
+            return data
+        own = tokenizer_in(data.folder)
+        is_own = own is not None and data.fingerprint is not None and own.fingerprint.startswith(data.fingerprint)
+        if own is None or not is_own or not continues(self.tokenizer, own):
+            return data
+        return data.in_vocabulary(self.tokenizer.vocab_size, self.tokenizer.fingerprint)
 
     def _needed(self, path: Path) -> Mapping[str, Any]:
         """What must be said of a single file."""
@@ -252,8 +286,14 @@ class Opening:
         return {"vocab_size": self.vocab_size, **({} if dtype is None else {"dtype": dtype})}
 
     def _n_tokens(self, path: Path, split: str | None) -> int:
+        """Tokens there are; none where nothing in them can be learnt, as in the end of a few short chats."""
         if path.is_dir():
-            return sum(shard.tokens for shard in Manifest.load(path).splits.get(split or "train", ()))
+            from tinygpt.tokenfolder import n_learnable
+
+            manifest, name = Manifest.load(path), split or "train"
+            if name in manifest.splits and manifest.has_targets and not n_learnable(path, name):
+                return 0
+            return sum(shard.tokens for shard in manifest.splits.get(name, ()))
         return replace(self, block_size=1, stride=None)._open(path).n_tokens
 
 
