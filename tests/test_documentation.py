@@ -62,7 +62,8 @@ def unknown_words(words: list[str]) -> list[str]:
         return []
     if words[1] not in VERBS:
         return [words[1]]
-    return [word for word in words[2:] if word.startswith("--") and f"{word.split('=')[0]} " not in help_of(words[1])]
+    flags = [word.split("=")[0] for word in words[2:] if word.startswith("--")]
+    return [flag for flag in flags if not re.search(rf"{flag}[ ,]", help_of(words[1]))]  # a comma before its --no-
 
 
 def headings(page: Path) -> set[str]:
