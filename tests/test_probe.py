@@ -123,6 +123,10 @@ def test_a_type_whose_loss_strays_is_left_out() -> None:
 def test_a_run_too_short_to_gain_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_in_child", None)
     assert probe.choose(CONFIG, SHAPE, n_tokens=1000).tokens_per_second is None
+    compiled = a_row(compile=True, tokens_per_second=99.0, compile_seconds=1000.0, memory_bytes=1)
+    rows = [a_row(memory_bytes=None), compiled]
+    probe._remember(probe._key(CONFIG, SHAPE, {name: getattr(CONFIG, name) for name in ENGINE}), rows)
+    assert [probe.choose(CONFIG, SHAPE, n_tokens=n).compile for n in (1000, 1e9)] == [False, True]
 
 
 @pytest.mark.parametrize(("share", "n_remembered"), [(0.0, 1), (0.5, 0)])

@@ -78,13 +78,15 @@ def choose(
             f"ram is for runs on the CPU, and this one is on {engine.device}, where fewer windows are taken at once "
             "when memory runs out; leave it away, or use device cpu"
         )
-    if engine.device != "cpu" or not (is_long or config.ram):
+    if engine.device != "cpu":
         return engine
     key = _key(config, shape, fixed)
-    measured = _remembered(key)
+    measured = _remembered(key)  # a short run, too, is better off with what a longer one found out
+    if not measured and not (is_long or config.ram):
+        return engine
     if say is not None and not measured:
         say("measuring how a step runs best here, once for this machine and shape:")
-    if measured is None:
+    if not measured:
         task = {"fixed": fixed, "threads": engine.threads}
         found = _in_child(config, shape, task, say) if is_long else iter(())
         measured = [row for row in found if "out_of_memory" not in row]
@@ -98,16 +100,20 @@ def choose(
         warnings.warn(message, RuntimeWarning, stacklevel=3)
     whole = [row for row in measured if not row["in_part"]]
     engine = best(whole, n_tokens=n_tokens) if whole else engine
-    if engine.memory_bytes is not None and _fits(engine, config):
+    is_known = engine.memory_bytes is not None and _fits(engine, config)
+    if is_known or not (is_long or config.ram):
         return engine
-    fitting = with_room(config, shape, engine, say)
+    alone = _fitting(config, shape, engine, say)
+    fitting = _engine(alone)
     # Less memory than usual is free at times; what --ram says is a setting, and a part of the key.
     is_usual = fitting.micro_batch == engine.micro_batch
     if whole and not is_busy and (is_usual or config.ram):
         # Where fewer windows fit, that is what there is to choose from; the rest would be tried in vain again.
         rest = [row for row in whole if _engine(row) != engine] if is_usual else []
         faster = max(engine.tokens_per_second or 0.0, fitting.tokens_per_second or 0.0)
-        compile_seconds = next((row["compile_seconds"] for row in whole if _engine(row) == engine), 0.0)
+        # Who has compiled before, as the process that measured all, compiles faster.
+        same = (engine, fitting)
+        compile_seconds = max(row["compile_seconds"] for row in (alone, *whole) if _engine(row) in same)
         fitting = replace(fitting, tokens_per_second=faster) if rest else fitting
         _remember(key, [{**asdict(fitting), "compile_seconds": compile_seconds, "in_part": False}, *rest])
     return fitting
@@ -128,14 +134,21 @@ def with_room(
         ValueError: `ram` is too small for one window.
         MemoryError: What is free is.
     """
+    return _engine(_fitting(config, shape, engine, say))
+
+
+def _fitting(
+    config: TrainConfig, shape: GPTConfig, engine: Engine, say: Callable[[str], None] | None
+) -> dict[str, Any]:
+    """`with_room`, with what else was measured there."""
     n, limit = engine.micro_batch or config.batch_size, _limit_bytes(config)
     while True:
         rows = list(_in_child(config, shape, {"engine": asdict(engine)}, say))
         if not rows:  # it failed, and said of what
-            return engine
+            return {**asdict(engine), "compile_seconds": 0.0}
         fits = "out_of_memory" not in rows[0]
         if fits and _fits(_engine(rows[0]), config):
-            return _engine(rows[0])
+            return rows[0]
         if n == 1:
             takes = f"takes {rows[0]['memory_bytes'] / 1e9:.2f} GB" if fits else "does not fit"
             room, step = f"{(limit or 0) / 1e9:.2f} GB", f"a step with one window at a time {takes}"
