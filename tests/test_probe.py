@@ -101,6 +101,14 @@ def test_a_short_run_does_not_wait_for_the_compiler() -> None:
     eager = {**asdict(Engine()), "tokens_per_second": 1000.0, "compile_seconds": 0.0}
     compiled = {**asdict(Engine(compile=True)), "tokens_per_second": 1250.0, "compile_seconds": 10.0}
     assert [probe.best([eager, compiled], n_tokens=n).compile for n in (40_000, 60_000)] == [False, True]
+    limits = (9.0, 49.0, 51.0, 1e9)  # compiled: 50 s are 50,000 tokens, too
+    assert [probe.best([eager, compiled], n_tokens=1e15, seconds=s).compile for s in limits] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert not probe.best([eager, compiled], n_tokens=40_000, seconds=1e6).compile
 
 
 def test_a_type_whose_loss_strays_is_left_out() -> None:

@@ -11,6 +11,7 @@ from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.chats import is_chats
 from tinygpt.chattemplate import CHAT_TOKENS
 from tinygpt.checkpoint import Checkpoint
+from tinygpt.lineage import same_fingerprint
 from tinygpt.model import GPT
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.positions import Sinusoidal
@@ -106,10 +107,10 @@ def fit_to_data(
     Raises:
         ValueError: The data were made with another tokenizer.
     """
-    if tokenizer is None or fingerprint is None or _same(tokenizer.fingerprint, fingerprint):
+    if tokenizer is None or fingerprint is None or same_fingerprint(tokenizer.fingerprint, fingerprint):
         return model
     larger = tokenizer.with_special_tokens(CHAT_TOKENS) if isinstance(tokenizer, Tokenizer) else tokenizer
-    if _same(larger.fingerprint, fingerprint):
+    if same_fingerprint(larger.fingerprint, fingerprint):
         return grown(model, n_known=tokenizer.vocab_size, n_ids=vocab_size)
     raise ValueError(
         f"tokenizer fingerprint {tokenizer.fingerprint[:6]}.. of {name} is not the data's {fingerprint[:6]}..; "
@@ -149,12 +150,6 @@ def with_tokenizer_of(base: Checkpoint, how: Preparation, raw: Sequence[Path]) -
             f"{base.folder}, {base.tokenizer.fingerprint[:6]}..; leave --tokenizer away"
         )
     return how
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether two fingerprints agree; the header of a shard holds the first half of one."""
-    n = min(len(one), len(other))
-    return one[:n] == other[:n]
 
 
 def _built(config: GPTConfig, state: Mapping[str, Any]) -> GPT:

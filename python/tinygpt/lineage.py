@@ -23,7 +23,8 @@ def tokenizer_beside(data: AnyDataset) -> AnyTokenizer | None:
     sources = data.sources if isinstance(data, MixedDataset) else (data,)
     folders = dict.fromkeys(source.folder for source in sources if source.folder is not None)
     found = [tokenizer for folder in folders if (tokenizer := tokenizer_in(folder)) is not None]
-    own = (each for each in found if data.fingerprint is not None and _same(each.fingerprint, data.fingerprint))
+    wanted = data.fingerprint
+    own = (each for each in found if wanted is not None and same_fingerprint(each.fingerprint, wanted))
     return next(own, found[0] if found else None)
 
 
@@ -43,7 +44,7 @@ def check_kinship(model: GPT, train: AnyDataset, val: AnyDataset | None, tokeniz
                     f"{key} of the model is {room}, too small for the {name} data's {found}; make it {found}"
                 )
         ours, theirs = tokenizer.fingerprint if tokenizer is not None else None, data.fingerprint
-        if ours is not None and theirs is not None and not _same(ours, theirs):
+        if ours is not None and theirs is not None and not same_fingerprint(ours, theirs):
             found, wanted = f"{ours[:6]}..", f"{theirs[:6]}.."
             raise ValueError(
                 f"tokenizer fingerprint {found} is not the {name} data's {wanted}; use the tokenizer.json beside them"
@@ -152,7 +153,7 @@ def _in_words(facts: Mapping[str, Any] | None) -> str:
     return f"{facts['n_tokens']} tokens{n_sources}"
 
 
-def _same(one: str, other: str) -> bool:
+def same_fingerprint(one: str, other: str) -> bool:
     """Whether two fingerprints agree; the header of a shard holds the first half of one."""
     n = min(len(one), len(other))
     return one[:n] == other[:n]

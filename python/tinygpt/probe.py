@@ -63,7 +63,7 @@ def choose(
     Args:
         config: The run's settings.
         shape: The model's.
-        n_tokens: Tokens that the run will train on; infinity where nobody knows.
+        n_tokens: Tokens that the run will train on, if `config.max_seconds` does not end it before; may be infinite.
         say: Called with a line for each candidate measured.
 
     Raises:
@@ -72,7 +72,8 @@ def choose(
     """
     fixed = {name: getattr(config, name) for name in ENGINE}
     engine = settle(**fixed)
-    is_long = n_tokens * shape.flops_per_token >= WORTH_SECONDS * SLOW_FLOPS
+    seconds = config.max_seconds or math.inf
+    is_long = min(n_tokens * shape.flops_per_token / SLOW_FLOPS, seconds) >= WORTH_SECONDS
     if engine.device != "cpu" and config.ram:
         raise ValueError(
             f"ram is for runs on the CPU, and this one is on {engine.device}, where fewer windows are taken at once "
@@ -99,7 +100,7 @@ def choose(
         )
         warnings.warn(message, RuntimeWarning, stacklevel=3)
     whole = [row for row in measured if not row["in_part"]]
-    engine = best(whole, n_tokens=n_tokens) if whole else engine
+    engine = best(whole, n_tokens=n_tokens, seconds=seconds) if whole else engine
     is_known = engine.memory_bytes is not None and _fits(engine, config)
     if is_known or not (is_long or config.ram):
         return engine
@@ -172,12 +173,13 @@ def _limit_bytes(config: TrainConfig) -> int | None:
     return config.ram_bytes or _free_bytes()
 
 
-def best(measured: Iterable[Mapping[str, Any]], *, n_tokens: float) -> Engine:
-    """The engine whose measurements promise the shortest run, its compilation counted.
+def best(measured: Iterable[Mapping[str, Any]], *, n_tokens: float, seconds: float = math.inf) -> Engine:
+    """The engine whose measurements promise most tokens within the time, or the shortest run; compiling counts.
 
     Args:
         measured: Rows as the probe makes them: the fields of an `Engine`, "tokens_per_second" and "compile_seconds".
         n_tokens: Tokens of the run.
+        seconds: Seconds that the run has at most.
 
     Example:
         >>> rows = [{**asdict(Engine(dtype="float32")), "tokens_per_second": 500.0, "compile_seconds": 0.0}]
@@ -186,7 +188,12 @@ def best(measured: Iterable[Mapping[str, Any]], *, n_tokens: float) -> Engine:
         ('bfloat16', 'float32')
     """
     n = min(n_tokens, 1e15)
-    return _engine(min(measured, key=lambda row: n / row["tokens_per_second"] + row["compile_seconds"]))
+
+    def cost(row: Mapping[str, Any]) -> tuple[float, float]:
+        speed, compiling = row["tokens_per_second"], row["compile_seconds"]
+        return -min(n, max(0.0, seconds - compiling) * speed), n / speed + compiling
+
+    return _engine(min(measured, key=cost))
 
 
 def cache_file() -> Path:

@@ -24,6 +24,7 @@ from tinygpt.anydataset import AnyDataset
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.chattemplate import knows_chats
 from tinygpt.checkpoint import Checkpoint, TrainingState
+from tinygpt.crossentropy import IGNORED
 from tinygpt.diskroom import DiskRoom, disk_room
 from tinygpt.display import Display
 from tinygpt.distributed import Ranks
@@ -34,7 +35,7 @@ from tinygpt.learner import Learner
 from tinygpt.metrics import NO_ROOM, MetricsLog
 from tinygpt.model import GPT, GPTConfig
 from tinygpt.optim import learning_rate, state_size
-from tinygpt.probe import SLOW_FLOPS, choose, with_room
+from tinygpt.probe import choose, with_room
 from tinygpt.progress import Progress, planned_steps
 from tinygpt.report import StepReport as StepReport
 from tinygpt.report import TrainResult as TrainResult
@@ -373,7 +374,7 @@ class Trainer:
         rate = self._learning_rate()
         place = {"rank": self.ranks.rank, "world_size": self.ranks.world_size}
         x, y = self.train.batch(self.step, batch_size=config.windows_per_step, seed=config.seed, **place)  # each (B, T)
-        n_tokens = int(self.ranks.sum(int((y != -100).sum()))[0])
+        n_tokens = int(self.ranks.sum(int((y != IGNORED).sum()))[0])
         norm_limit = self._progress.norm_limit(config)
         loss, grad_norm = self._learner.learn(x, y, rate, norm_limit=norm_limit)
         # One clock for all: what is due by the time is then due on every rank.
@@ -429,7 +430,8 @@ class Trainer:
             )
         max_seconds = self.config.max_seconds
         if max_seconds is not None and (self.total_steps is None or self._progress.forecast_steps is not None):
-            self._step_seconds.append(step_seconds)
+            if self._progress.forecast_steps is None:
+                self._step_seconds.append(step_seconds)
             self._progress = self._progress.with_forecast(max_seconds, self._step_seconds)
 
     def _seconds(self) -> float:
@@ -519,9 +521,7 @@ class Trainer:
             wanted = {name: getattr(self.config, name) for name in ENGINE}
             return settle(**{**wanted, "threads": self.ranks.threads(self.config.threads)})
         planned = self.total_steps
-        steps_tokens = math.inf if planned is None else planned * self.config.windows_per_step * self.train.block_size
-        seconds = self.config.max_seconds or math.inf
-        n_tokens = min(steps_tokens, seconds * SLOW_FLOPS / model.config.flops_per_token)
+        n_tokens = math.inf if planned is None else planned * self.config.windows_per_step * self.train.block_size
         return choose(self.config, model.config, n_tokens=n_tokens, say=say)
 
     def _limit_reached(self) -> str | None:
