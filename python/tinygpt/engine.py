@@ -108,7 +108,8 @@ class Engine:
         except ImportError:  # Windows
             return None
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if platform.system() == "Darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+        peak = peak if platform.system() == "Darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+        return max(peak, self.held_memory_bytes() or 0)  # Linux adds some pages up later than others
 
     def held_memory_bytes(self) -> int | None:
         """Memory held now: of the device on CUDA, else of the process (RSS); None where the system does not say."""
