@@ -1,11 +1,13 @@
 """What every test starts from."""
 
-import os
+from itertools import count
 
 import pytest
 
+NUMBERS = count()
 
-@pytest.fixture(autouse=True, scope="session")
-def own_measurements(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Neither takes what the machine's user has measured of engines, nor leaves anything there."""
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+@pytest.fixture(autouse=True)
+def own_measurements(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test takes what the machine, or another test, has measured of engines."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / f"cache-{next(NUMBERS)}"))
