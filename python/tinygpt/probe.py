@@ -48,6 +48,7 @@ SLOW_FLOPS = 2e11
 _NUMERIC_WINDOWS = 4  # the first choices are the slowest; a part of a micro-batch tells them apart
 _MOST_ERROR = 2e-6  # relative, of a float32 product of 512 terms; float32 itself is at 4e-7, bfloat16 at 3e-3
 _MOST_LOSS_ERROR = 5e-3  # relative, of the first loss
+_WAY_OF_MEASURING = 2  # one more whenever figures of before would not be measured so again
 _MOST_WAITING = 0.1
 _NEAR_IN_PART = 0.4  # 2 layers of 6 had bfloat16 at 0.94 of float32, all of them at 1.2 to 1.4
 _NEAR = 0.8  # of the fastest before compiling, which gives bfloat16 more than float32
@@ -209,7 +210,7 @@ def _key(config: TrainConfig, shape: GPTConfig, fixed: Mapping[str, Any]) -> str
             os.cpu_count(),
             sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
         ],
-        "versions": [version("torch"), version("tinygpt"), platform.python_version()],
+        "versions": [version("torch"), version("tinygpt"), platform.python_version(), _WAY_OF_MEASURING],
         "shape": asdict(shape),
         "batch": [config.batch_size, config.grad_accum, config.optimizer],
         "fixed": [dict(fixed), config.ram],
