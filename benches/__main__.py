@@ -1,13 +1,13 @@
-"""`python -m benches [tokenizer|training]` and `python -m benches recipe`; `--help` says with which options."""
+"""`python -m benches [tokenizer|sources|training]` and `python -m benches recipe`; `--help` says with which options."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from benches import recipe, tokenizer, training
+from benches import recipe, sources, tokenizer, training
 from benches.shape import TINY
 
-SUITES = {"tokenizer": tokenizer.ROWS, "training": training.ROWS}
+SUITES = {"tokenizer": tokenizer.ROWS, "sources": sources.ROWS, "training": training.ROWS}
 
 
 def main() -> None:
@@ -18,9 +18,9 @@ def main() -> None:
         prog="python -m benches",
         description="Speed and memory, against peers in the same run; `recipe`, of hours, has options of its own.",
     )
-    parser.add_argument("suites", nargs="*", help="tokenizer or training; none runs both")
+    parser.add_argument("suites", nargs="*", help="tokenizer, sources or training; none runs all")
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs (default: 3)")
-    known = [*tokenizer.ROWS, *training.ROWS]
+    known = [row for rows in SUITES.values() for row in rows]
     parser.add_argument("--rows", help=f"rows of the suites, of {','.join(known)} (default: all)")
     parser.add_argument(
         "--corpus", action="append", default=[], metavar="NAME=FILE", help="text to take in place of the samples"
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument(
         "--peers",
         metavar="PYTHON",
-        help="Python that has the peers (default: of the tokenizer, makes .venv-bench; of training, this one)",
+        help="Python that has the peers (default: of tokenizer and sources, makes .venv-bench; of training, this one)",
     )
     parser.add_argument(
         "--nanogpt", type=Path, metavar="FOLDER", help="that with nanoGPT's model.py (default: none, and no such rows)"
@@ -46,12 +46,10 @@ def main() -> None:
     if arguments.nanogpt is not None and not (arguments.nanogpt / "model.py").is_file():
         parser.error(f"--nanogpt {arguments.nanogpt}: there is no model.py in it")
     rows = {suite: tuple(row for row in asked if row in SUITES[suite]) for suite in suites}
-    if rows.get("tokenizer"):
-        corpora = {name: Path(path) for name, _, path in (given.partition("=") for given in arguments.corpus)}
-        choice = tokenizer.Choice(
-            rounds=arguments.rounds, rows=[*rows["tokenizer"]], corpora=corpora, peers=arguments.peers
-        )
-        tokenizer.main(choice)
+    corpora = {name: Path(path) for name, _, path in (given.partition("=") for given in arguments.corpus)}
+    for suite, run in (("tokenizer", tokenizer.main), ("sources", sources.main)):
+        if rows.get(suite):
+            run(tokenizer.Choice(rounds=arguments.rounds, rows=[*rows[suite]], corpora=corpora, peers=arguments.peers))
     if rows.get("training"):
         training.main(
             training.Choice(

@@ -3,13 +3,14 @@
 //! The main path, from texts to shards:
 //!
 //! ```
-//! use tinygpt::{Cleaning, Encoder, Job, Pattern, Shards, Texts, Vocab, count_pieces, encode_to_shards, learn};
+//! use tinygpt::{Cleaning, Cutting, Encoder, Job, Pattern, Shards, Texts, Vocab, count_pieces, encode_to_shards, learn};
 //!
 //! let texts = ["ab abc", "abc ab"];
 //! let mut proceed = |_bytes_done| true;
 //! let mut job = Job::new(Some(2), &mut proceed)?;
 //!
-//! let mut source = Texts::new(&texts, Pattern::Gpt2, None, 1 << 20);
+//! let cutting = Cutting::new(Pattern::Gpt2, 1 << 20);
+//! let mut source = Texts::new(&texts, 0, cutting.clone());
 //! let (counts, _) = count_pieces(&mut source, &Pattern::Gpt2, &[], &Cleaning::none(), &mut job)?;
 //! let merges = learn(counts, 10, &mut job)?;
 //! let vocab = Vocab::trained(Pattern::Gpt2, &merges, &["<|endoftext|>".into()])?;
@@ -18,10 +19,10 @@
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let folder = folder.path();
 //! let mut shards = Shards::new(folder, &encoder, Some(259), 1_000_000, 0.0)?;
-//! let mut source = Texts::new(&texts, Pattern::Gpt2, Some(0.0), 1 << 20);
-//! encode_to_shards(&mut source, &encoder, &Cleaning::none(), &mut shards, &mut job)?;
-//! let [train, _] = shards.finish()?;
-//! assert_eq!(train[0].documents, 2);
+//! let mut source = Texts::new(&texts, 0, cutting);
+//! encode_to_shards(&mut source, &encoder, &Cleaning::none(), &mut shards, &mut job, |_, _, _| Ok(()))?;
+//! let finished = shards.finish(true)?;
+//! assert_eq!(finished.train[0].documents, 2);
 //! # Ok::<(), tinygpt::Error>(())
 //! ```
 //!
@@ -29,7 +30,9 @@
 
 mod added;
 mod cache;
+#[allow(dead_code, unused_imports)]
 mod clean;
+mod cleaning;
 mod count;
 mod countfile;
 mod decode;
@@ -46,23 +49,33 @@ mod pipeline;
 mod pretokenize;
 #[cfg(feature = "python")]
 mod python;
+#[allow(dead_code, unused_imports)]
+mod screen;
 mod shard;
-mod shardset;
+mod shards;
 mod sources;
 mod vocab;
 
 pub use added::{AddedFinder, AddedToken, Flags, Segment};
 pub use cache::Cache;
-pub use clean::{RULES, clean, rules};
+pub use clean::{GUTENBERG, GutenbergBody, RULES, clean, rules, split_gutenberg};
+pub use cleaning::{Cleaning, Report};
 pub use count::Counts;
 pub use countfile::{load_counts, save_counts};
 pub use encode::{Encoder, Specials};
 pub use error::{Error, Result};
 pub use job::{Job, Progress};
 pub use learn::learn;
-pub use pipeline::{Cleaning, Report, count_pieces, encode_to_shards};
+pub use pipeline::{count_pieces, encode_to_shards, judge_documents};
 pub use pretokenize::{Custom, MAX_PIECE_BYTES, Pattern, Pieces};
-pub use shard::{HEADER_BYTES, MAX_SHARD_TOKENS, ShardFacts, ShardKind, ShardWriter, TokenType, hash_file};
-pub use shardset::Shards;
-pub use sources::{Block, Documents, Part, Sample, SampleSize, Side, Source, TextFile, TextFiles, Texts, last_cut, list_files};
+pub use screen::{Filters, Languages, NearOptions, Preset, Removed, Verdicts};
+pub use shard::{HEADER_BYTES, MAX_SHARD_TOKENS, Origin, ShardFacts, ShardHeader, ShardKind, TokenType, hash_file};
+pub use shards::{
+    Due, Finished, JOURNAL_FILE, Journal, OldFolder, OpenShard, Prepared, SHUFFLE_MEMORY, ShardDocuments, ShardWriter, Shards, ShardsState,
+    Shuffle, Split, StoredSplit, copy_of_file, join, shuffle,
+};
+pub use sources::{
+    Amount, Block, Choice, Cutter, Cutting, Documents, Format, Found, InputFile, Inputs, Listing, Malformed, OpenRows, Outlet, Part,
+    Position, Reading, Records, Rows, Sample, SampleSize, Selection, Side, Source, Texts, last_cut, list_files,
+};
 pub use vocab::{Merge, Vocab};

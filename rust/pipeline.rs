@@ -1,107 +1,26 @@
-//! The two passes over a corpus: count its pieces, encode it to shards.
+//! The passes over a corpus: judge its documents, count its pieces, encode it to shards.
 //!
 //! One thread reads blocks, a pool works on them, and the calling thread takes the results in the order of the text. The
 //! blocks go round: a reader may only fill a block that has come back, so what is in flight is bounded whatever the
 //! speeds of the three.
 
 use crate::cache::Cache;
-use crate::clean::clean;
+use crate::cleaning::{Cleaning, Report};
 use crate::count::{CommonCounts, Counts, Tally};
 use crate::encode::Encoder;
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::pretokenize::Pattern;
-use crate::shardset::{EncodedPart, Shards};
-use crate::sources::{Block, Part, Source};
+use crate::screen::{DocumentHash, Filters, Judge, Judgement, Screening, Verdicts};
+use crate::shard::Origin;
+use crate::shards::set::{EncodedPart, Shards};
+use crate::sources::{Block, Outlet, Position, Source};
 use crate::vocab::special_finder;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
-
-/// How raw bytes become text.
-#[derive(Clone)]
-pub struct Cleaning {
-    /// Rules, applied in order.
-    pub rules: Vec<fn(&str, bool) -> Cow<'_, str>>,
-    /// Whether bytes that are not UTF-8 are an error; else each sequence becomes U+FFFD and is counted.
-    pub strict: bool,
-    /// Names of the files, for messages.
-    pub names: Vec<PathBuf>,
-}
-
-/// What a pass over a corpus saw.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Documents that ended.
-    pub documents: u64,
-    /// Bytes of them as they were read.
-    pub bytes_read: u64,
-    /// Bytes of them after cleaning.
-    pub bytes_used: u64,
-    /// Sequences that were not UTF-8 and became U+FFFD.
-    pub invalid_sequences: u64,
-}
-
-impl Report {
-    /// Adds what another pass or thread saw.
-    pub fn add(&mut self, other: Report) {
-        self.documents += other.documents;
-        self.bytes_read += other.bytes_read;
-        self.bytes_used += other.bytes_used;
-        self.invalid_sequences += other.invalid_sequences;
-    }
-}
-
-impl Cleaning {
-    /// Text as it is, damaged sequences replaced.
-    #[must_use]
-    pub fn none() -> Self {
-        Cleaning { rules: Vec::new(), strict: false, names: Vec::new() }
-    }
-
-    /// Calls `each` with the clean text of every part of a block.
-    ///
-    /// # Errors
-    ///
-    /// Bytes that are not UTF-8, if those are an error; or what `each` returns.
-    pub fn for_each_part(&self, block: &Block, mut each: impl FnMut(&str, &Part) -> Result<()>) -> Result<Report> {
-        let mut report = Report::default();
-        let mut from = 0;
-        for part in &block.parts {
-            let raw = &block.text[from..part.end];
-            from = part.end;
-            // Not the lossy form at once: it is several times slower on text that is sound.
-            let text = match std::str::from_utf8(raw) {
-                Ok(text) => Cow::Borrowed(text),
-                Err(_) => {
-                    self.check(raw, part)?;
-                    report.invalid_sequences += raw.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).count() as u64;
-                    String::from_utf8_lossy(raw)
-                }
-            };
-            let clean = clean(&self.rules, &text, part.starts);
-            report.documents += u64::from(part.last);
-            report.bytes_read += raw.len() as u64;
-            report.bytes_used += clean.len() as u64;
-            each(&clean, part)?;
-        }
-        Ok(report)
-    }
-
-    fn check(&self, raw: &[u8], part: &Part) -> Result<()> {
-        if !self.strict {
-            return Ok(());
-        }
-        let at = std::str::from_utf8(raw).map_or_else(|e| e.valid_up_to(), str::len);
-        let name = self.names.get(part.file).map_or_else(|| format!("text {}", part.file), |path| path.display().to_string());
-        let (byte, offset) = (raw[at], part.offset + at as u64);
-        let message = format!("{name}: byte 0x{byte:02x} at offset {offset} is not UTF-8; convert the file, or let such bytes be replaced");
-        Err(Error::Invalid(message))
-    }
-}
 
 /// Blocks in flight for each thread: one being worked on, one waiting, and room for unequal speeds.
 const BLOCKS_PER_THREAD: usize = 3;
@@ -117,14 +36,15 @@ fn run<S, T: Send, R: Send>(
     mut consume: impl FnMut(T) -> Result<()>,
 ) -> Result<Vec<R>> {
     let threads = job.threads();
-    let stop = AtomicBool::new(false);
+    let stop = Arc::new(AtomicBool::new(false));
     if threads == 1 {
-        let (mut state, mut block) = (new_state(), Block::default());
-        while source.fill(&mut block, &stop)? {
-            consume(work(&mut state, &block)?)?;
+        let mut state = new_state();
+        let mut alone = |block: &Block| {
+            consume(work(&mut state, block)?)?;
             job.add_bytes(block.consumed);
-            job.tick()?;
-        }
+            job.tick()
+        };
+        source.read(&mut Alone(&mut alone), &stop)?;
         return Ok(vec![finish(state)?]);
     }
     let pool = job.pool()?;
@@ -133,8 +53,8 @@ fn run<S, T: Send, R: Send>(
     let (todo_in, todo_out) = mpsc::channel::<Result<(u64, Block)>>();
     let todo_out = Mutex::new(todo_out);
     let (done_in, done_out) = mpsc::channel();
-    for _ in 0..threads * BLOCKS_PER_THREAD {
-        // The receiver is alive: it is moved to the reader below.
+    for _ in 1..threads * BLOCKS_PER_THREAD {
+        // The receiver is alive: it is moved to the reader below, which begins with a block of its own.
         let _ = free_in.send(Block::default());
     }
     let worker = |done: mpsc::Sender<_>| {
@@ -156,7 +76,11 @@ fn run<S, T: Send, R: Send>(
     let result = std::thread::scope(|threads_of_call| {
         threads_of_call.spawn(|| {
             let _guard = StopOnPanic(&stop);
-            read(source, free_out, todo_in, &stop);
+            let mut handing = Handing { number: 0, todo: todo_in, free: free_out };
+            if let Err(error) = source.read(&mut handing, &stop) {
+                // Nobody is there to hear it where the caller has given up.
+                let _ = handing.todo.send(Err(error));
+            }
         });
         pool.in_place_scope(|scope| {
             for _ in 0..threads {
@@ -175,22 +99,29 @@ fn run<S, T: Send, R: Send>(
     finished.into_inner().unwrap_or_default().into_iter().collect()
 }
 
-/// The reader: fills blocks that have come back until the source or the wish for more ends.
-// The channels end with it, which the others wait for, so they are its own.
-#[allow(clippy::needless_pass_by_value)]
-fn read(source: &mut dyn Source, free: mpsc::Receiver<Block>, todo: mpsc::Sender<Result<(u64, Block)>>, stop: &AtomicBool) {
-    for number in 0.. {
-        let Ok(mut block) = free.recv() else { return };
-        let filled = source.fill(&mut block, stop);
-        let last = !matches!(filled, Ok(true));
-        if let Some(next) = filled.map(|more| more.then_some((number, block))).transpose()
-            && todo.send(next).is_err()
-        {
-            return;
-        }
-        if last {
-            return;
-        }
+/// Works on each block as it comes.
+struct Alone<'a>(&'a mut dyn FnMut(&Block) -> Result<()>);
+
+impl Outlet for Alone<'_> {
+    fn exchange(&mut self, full: Block) -> Result<Block> {
+        (self.0)(&full)?;
+        Ok(full)
+    }
+}
+
+/// The reader's side: numbers blocks, and waits for one to come back for each that it gives.
+struct Handing {
+    number: u64,
+    todo: mpsc::Sender<Result<(u64, Block)>>,
+    free: mpsc::Receiver<Block>,
+}
+
+impl Outlet for Handing {
+    fn exchange(&mut self, full: Block) -> Result<Block> {
+        let number = self.number;
+        self.number += 1;
+        self.todo.send(Ok((number, full))).map_err(|_| Error::Cancelled)?;
+        self.free.recv().map_err(|_| Error::Cancelled)
     }
 }
 
@@ -236,6 +167,73 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
+/// Judges every document by the filters. What does not fit into memory is kept in files in `folder`, which is there.
+///
+/// # Errors
+///
+/// A file cannot be read or is not text, `folder` cannot be written, or the job was cancelled.
+pub fn judge_documents(source: &mut dyn Source, filters: &Filters, cleaning: &Cleaning, folder: &Path, job: &mut Job) -> Result<Verdicts> {
+    let mut screening = Screening::new(filters, folder)?;
+    let mut open: Option<Open> = None;
+    let work = |judge: &mut Judge, block: &Block| {
+        let (mut judged, mut from) = (Vec::with_capacity(block.parts.len()), 0);
+        cleaning.for_each_part(block, |text, part| {
+            let raw = &block.text[from..part.end];
+            from = part.end;
+            let (is_whole, is_invalid) = (part.starts && part.ends, filters.invalid && std::str::from_utf8(raw).is_err());
+            let judgement = part.starts.then(|| judge.judge(text, is_whole, is_invalid));
+            let text = if is_whole { String::new() } else { text.into() };
+            judged.push(JudgedPart { ordinal: part.ordinal, ends: part.ends, bytes: raw.len() as u64, is_invalid, judgement, text });
+            Ok(())
+        })?;
+        Ok(judged)
+    };
+    let consume = |judged: Vec<JudgedPart>| {
+        judged.into_iter().try_for_each(|part| {
+            let is_whole = part.ends && part.judgement.is_some();
+            if let Some(judgement) = part.judgement {
+                screening.pass_over(part.ordinal)?;
+                open = Some(Open { judgement, hash: DocumentHash::default(), bytes: 0, is_invalid: false });
+            }
+            let Some(document) = &mut open else { return Ok(()) };
+            document.bytes += part.bytes;
+            if !is_whole {
+                document.hash.update(&part.text);
+                document.is_invalid |= part.is_invalid;
+            }
+            if let Some(mut document) = open.take_if(|_| part.ends) {
+                if !is_whole {
+                    document.judgement.complete(&document.hash, document.is_invalid);
+                }
+                screening.push(&document.judgement, document.bytes)?;
+            }
+            Ok(())
+        })
+    };
+    run(source, job, || Judge::new(filters), work, |_| Ok(()), consume)?;
+    screening.finish()
+}
+
+/// What was found in a part of a document.
+struct JudgedPart {
+    ordinal: u64,
+    ends: bool,
+    bytes: u64,
+    is_invalid: bool,
+    /// Of a document that starts with it.
+    judgement: Option<Judgement>,
+    /// Its text, if it is not all of a document.
+    text: String,
+}
+
+/// A document whose parts are being judged.
+struct Open {
+    judgement: Judgement,
+    hash: DocumentHash,
+    bytes: u64,
+    is_invalid: bool,
+}
+
 /// Counts the pieces of a corpus; what `specials` names is cut out of the text first.
 ///
 /// # Errors
@@ -255,29 +253,31 @@ pub fn count_pieces(
     let finder = special_finder(specials)?;
     let common = CommonCounts::new();
     let work = |(tally, report): &mut (Tally, Report), block: &Block| {
-        report.add(cleaning.for_each_part(block, |text, _| tally.add_text(text, pattern, finder.as_ref()))?);
+        report.add(&cleaning.for_each_part(block, |text, _| tally.add_text(text, pattern, finder.as_ref()))?);
         Ok(())
     };
     let finish = |(mut tally, report): (Tally, Report)| tally.flush().map(|()| report);
     let reports = run(source, job, || (Tally::new(&common), Report::default()), work, finish, Ok)?;
     let mut report = Report::default();
     for part in reports {
-        report.add(part);
+        report.add(&part);
     }
     Ok((common.into_counts(), report))
 }
 
-/// Encodes a corpus to shards, each document ended by the end-of-text id.
+/// Encodes a corpus to shards, each document ended by the end-of-text id. `after` is called with what was seen so far and up
+/// to where, whenever a block has been written.
 ///
 /// # Errors
 ///
-/// A file cannot be read or is not text, the disk refuses, or the job was cancelled.
+/// A file cannot be read or is not text, the disk refuses, or the job was cancelled; or what `after` returns.
 pub fn encode_to_shards(
     source: &mut dyn Source,
     encoder: &Encoder,
     cleaning: &Cleaning,
     shards: &mut Shards,
     job: &mut Job,
+    mut after: impl FnMut(&mut Shards, &Report, Position) -> Result<()>,
 ) -> Result<Report> {
     let token_type = shards.token_type();
     let work = |(cache, ids): &mut (Cache, Vec<u32>), block: &Block| {
@@ -286,10 +286,11 @@ pub fn encode_to_shards(
             ids.clear();
             encoder.encode(text, cache, ids);
             token_type.write(ids, &mut tokens);
-            parts.push(EncodedPart { end: tokens.len(), text_bytes: text.len() as u64, side: part.side, ends: part.ends });
+            let ends = part.ends.then_some(Origin { file: part.file, start: part.start, end: part.stop });
+            parts.push(EncodedPart { end: tokens.len(), text_bytes: text.len() as u64, side: part.side, ends });
             Ok(())
         })?;
-        Ok((tokens, parts, report))
+        Ok((tokens, parts, report, block.end))
     };
     let mut report = Report::default();
     run(
@@ -298,14 +299,14 @@ pub fn encode_to_shards(
         Default::default,
         work,
         |_| Ok(()),
-        |(tokens, parts, part_report): (Vec<u8>, Vec<EncodedPart>, Report)| {
-            report.add(part_report);
+        |(tokens, parts, seen, end): (Vec<u8>, Vec<EncodedPart>, Report, Position)| {
+            report.add(&seen);
             let mut from = 0;
             for part in parts {
                 shards.write(&tokens[from..part.end], &part)?;
                 from = part.end;
             }
-            Ok(())
+            after(shards, &report, end)
         },
     )?;
     Ok(report)
@@ -314,7 +315,8 @@ pub fn encode_to_shards(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::{Side, Texts, tests::documents};
+    use crate::cleaning::Cleaning;
+    use crate::sources::{Cutting, Side, Texts, tests::documents};
     use crate::vocab::Vocab;
     use proptest::prelude::*;
 
@@ -327,11 +329,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let encoder = encoder();
         let mut shards = Shards::new(folder.path(), &encoder, Some(258), shard_tokens, val_fraction).unwrap();
-        let mut source = Texts::new(texts, Pattern::Gpt2, Some(val_fraction), block_bytes);
+        let mut source = Texts::new(texts, 0, Cutting { val_fraction: Some(val_fraction), ..Cutting::new(Pattern::Gpt2, block_bytes) });
         let mut proceed = |_| true;
         let mut job = Job::new(Some(threads), &mut proceed).unwrap();
-        encode_to_shards(&mut source, &encoder, &Cleaning::none(), &mut shards, &mut job).unwrap();
-        shards.finish().unwrap();
+        encode_to_shards(&mut source, &encoder, &Cleaning::none(), &mut shards, &mut job, |_, _, _| Ok(())).unwrap();
+        shards.finish(true).unwrap();
         let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().path())
@@ -341,9 +343,12 @@ mod tests {
         files
     }
 
+    const NAMES: [&str; 6] =
+        ["train_000000.bin", "train_000000.idx", "train_000000.map", "val_000000.bin", "val_000000.idx", "val_000000.map"];
+
     /// All tokens of a split, joined over its shards.
     fn tokens(files: &[(String, Vec<u8>)], split: &str) -> Vec<u32> {
-        let bins = files.iter().filter(|(name, _)| name.starts_with(split) && !name.ends_with("idx"));
+        let bins = files.iter().filter(|(name, _)| name.starts_with(split) && name.ends_with("bin"));
         bins.flat_map(|(_, bytes)| bytes[1024..].chunks(2).map(|t| u32::from(u16::from_le_bytes([t[0], t[1]])))).collect()
     }
 
@@ -355,7 +360,7 @@ mod tests {
             texts in prop::collection::vec("(ab| a|\n|é){0,60}", 0..12),
             threads in 1usize..4,
             block_bytes in prop::sample::select(vec![1usize, 7, 4096]),
-            shard_tokens in prop::sample::select(vec![1u64, 10, 1000]),
+            shard_tokens in prop::sample::select(vec![7u64, 50, 1000]),
         ) {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let one = shards(&texts, 1, 1 << 20, shard_tokens, 0.2);
@@ -369,7 +374,7 @@ mod tests {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let encoder = encoder();
             let mut expected = Vec::new();
-            for (side, text) in documents(Texts::new(&texts, Pattern::Gpt2, Some(0.0), 100)) {
+            for (side, text) in documents(Texts::new(&texts, 0, Cutting::new(Pattern::Gpt2, 100))) {
                 prop_assert_eq!(side, Side::Train);
                 let before = expected.len();
                 encoder.encode(&text, &mut Cache::default(), &mut expected);
@@ -386,10 +391,10 @@ mod tests {
         let text = "ab ".repeat(500);
         let files = shards(&[&text], 1, 1 << 20, 10_000, 0.1);
         let names: Vec<&str> = files.iter().map(|(name, _)| &**name).collect();
-        assert_eq!(names, ["train_000000.bin", "train_000000.idx", "val_000000.bin", "val_000000.idx"]);
+        assert_eq!(names, NAMES);
         assert_eq!((tokens(&files, "train").len(), tokens(&files, "val").len()), (900, 101));
         assert_eq!(files[1].1, 900u64.to_le_bytes());
-        assert_eq!(files[3].1, 101u64.to_le_bytes());
+        assert_eq!(files[4].1, 101u64.to_le_bytes());
     }
 
     #[test]
@@ -397,7 +402,7 @@ mod tests {
         for i in 0..20 {
             let text = format!("document {i}");
             let names: Vec<String> = shards(&[&text], 1, 1 << 20, 1000, 0.5).into_iter().map(|(name, _)| name).collect();
-            assert_eq!(names, ["train_000000.bin", "train_000000.idx", "val_000000.bin", "val_000000.idx"]);
+            assert_eq!(names, NAMES);
             let files = shards(&[&text], 1, 1 << 20, 4, 0.5);
             assert_eq!(tokens(&files, "train").len() + tokens(&files, "val").len(), text.len() + 1);
             assert_eq!(files[0].0, "train_000000.bin");
@@ -407,7 +412,7 @@ mod tests {
     #[test]
     fn a_panic_in_a_worker_reaches_the_caller_and_nobody_waits() {
         let texts = vec!["a"; 100];
-        let mut source = Texts::new(&texts, Pattern::Gpt2, None, 1);
+        let mut source = Texts::new(&texts, 0, Cutting::new(Pattern::Gpt2, 1));
         let mut proceed = |_| true;
         let mut job = Job::new(Some(2), &mut proceed).unwrap();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -419,7 +424,7 @@ mod tests {
     #[test]
     fn a_cancelled_job_ends_a_pass() {
         let texts = vec!["a b c"; 1000];
-        let mut source = Texts::new(&texts, Pattern::Gpt2, None, 10);
+        let mut source = Texts::new(&texts, 0, Cutting::new(Pattern::Gpt2, 10));
         let mut ticks = 0;
         let mut refuse = |_| {
             ticks += 1;
@@ -428,19 +433,5 @@ mod tests {
         let mut job = Job::new(Some(2), &mut refuse).unwrap();
         let result = count_pieces(&mut source, &Pattern::Gpt2, &[], &Cleaning::none(), &mut job);
         assert!(matches!(result, Err(Error::Cancelled)));
-    }
-
-    #[test]
-    fn bytes_that_are_not_utf8_are_counted_or_refused_by_place() {
-        let block = Block {
-            text: b"ab\xffcd\xff\xff".to_vec(),
-            parts: vec![Part { end: 7, side: Side::Train, starts: true, ends: true, last: true, file: 0, offset: 100 }],
-            consumed: 7,
-        };
-        let report = Cleaning::none().for_each_part(&block, |_, _| Ok(())).unwrap();
-        assert_eq!(report, Report { documents: 1, bytes_read: 7, bytes_used: 13, invalid_sequences: 3 });
-        let strict = Cleaning { strict: true, names: vec!["a.txt".into()], ..Cleaning::none() };
-        let error = strict.for_each_part(&block, |_, _| Ok(())).unwrap_err().to_string();
-        assert_eq!(error, "a.txt: byte 0xff at offset 102 is not UTF-8; convert the file, or let such bytes be replaced");
     }
 }

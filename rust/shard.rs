@@ -13,19 +13,60 @@
 //! | 10-11 | bytes of text that the tokens stand for, as 64 bits |
 //! | 12-15 | first 16 bytes of the tokenizer's fingerprint |
 //!
-//! Words from 3 on are ignored by others. Beside `x.bin` lies `x.idx`: the document ends as little-endian 64-bit numbers,
-//! in tokens from the shard's start. This file alone knows the layout.
+//! Words from 3 on are ignored by others. Beside `x.bin` lie two files with an entry for each document that ends in the
+//! shard, of little-endian 64-bit numbers: `x.idx` holds its end, in tokens from the shard's start, and `x.map` its
+//! [`Origin`]: file, first byte, end byte. This file alone knows the layout.
 
 use crate::error::{Error, Result};
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Bytes before the first token.
 pub const HEADER_BYTES: u64 = 1024;
 /// A shard holds fewer tokens than this: its count is a signed 32-bit word.
 pub const MAX_SHARD_TOKENS: u64 = (1 << 31) - 1;
+
+/// The letters `tGPT`.
+const OURS: u32 = u32::from_le_bytes(*b"tGPT");
+/// Bytes of an entry of an `.idx`.
+pub(crate) const END_BYTES: u64 = 8;
+/// Bytes of an entry of a `.map`.
+pub(crate) const ORIGIN_BYTES: u64 = 24;
+
+/// Where a document came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin {
+    /// Number of its file in the list of files.
+    pub file: u64,
+    /// Byte at which its record starts, in the unpacked file.
+    pub start: u64,
+    /// Byte before which its record ends.
+    pub end: u64,
+}
+
+impl Origin {
+    /// Of a document that came from no file: its number stands in place of the bytes.
+    #[must_use]
+    pub fn of_number(number: u64) -> Self {
+        Origin { file: 0, start: number, end: number + 1 }
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; ORIGIN_BYTES as usize] {
+        let mut bytes = [0; ORIGIN_BYTES as usize];
+        for (place, value) in bytes.as_chunks_mut::<8>().0.iter_mut().zip([self.file, self.start, self.end]) {
+            *place = value.to_le_bytes();
+        }
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; ORIGIN_BYTES as usize]) -> Self {
+        let [file, start, end] = [0, 1, 2].map(|i| bytes.as_chunks::<8>().0.get(i).map_or(0, |bytes| u64::from_le_bytes(*bytes)));
+        Origin { file, start, end }
+    }
+}
 
 /// Width of a token on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +142,7 @@ pub struct ShardKind {
 }
 
 /// A finished shard, as the manifest lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardFacts {
     /// File name.
     pub file: String,
@@ -115,142 +156,83 @@ pub struct ShardFacts {
     pub xxh3: u64,
     /// xxh3-64 of the `.idx` file.
     pub idx_xxh3: u64,
+    /// xxh3-64 of the `.map` file; `None` in folders of before there were any.
+    pub map_xxh3: Option<u64>,
 }
 
-/// Writes one shard; the header is filled in at the end.
-#[derive(Debug)]
-pub struct ShardWriter {
-    path: PathBuf,
-    kind: ShardKind,
-    file: BufWriter<File>,
-    ends: Vec<u64>,
-    tokens: u64,
-    bytes: u64,
+/// What a shard's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardHeader {
+    /// Width of the tokens.
+    pub token_type: TokenType,
+    /// Tokens in the file.
+    pub tokens: u64,
+    /// Ids of the tokenizer.
+    pub vocab_size: u32,
+    /// Id that ends a document.
+    pub eot_id: Option<u32>,
+    /// Documents that end in the file.
+    pub documents: u64,
+    /// Bytes of text.
+    pub bytes: u64,
+    /// First half of the tokenizer's fingerprint.
+    pub fingerprint: [u8; 16],
 }
 
-impl ShardWriter {
-    /// Starts `path`, which must not exist.
+impl ShardHeader {
+    pub(crate) fn new(kind: &ShardKind, tokens: u64, documents: u64, bytes: u64) -> Self {
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&kind.fingerprint[..16]);
+        let ShardKind { token_type, vocab_size, eot_id, .. } = *kind;
+        ShardHeader { token_type, tokens, vocab_size, eot_id, documents, bytes, fingerprint }
+    }
+
+    /// The header of a shard of ours, found to agree with the file's size.
     ///
     /// # Errors
     ///
-    /// The file cannot be made.
-    pub fn create(path: &Path, kind: ShardKind) -> Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).map_err(Error::io(path))?;
-        let mut file = BufWriter::with_capacity(1 << 18, file);
-        file.write_all(&[0; HEADER_BYTES as usize]).map_err(Error::io(path))?;
-        Ok(ShardWriter { path: path.to_path_buf(), kind, file, ends: Vec::new(), tokens: 0, bytes: 0 })
-    }
-
-    /// Tokens written so far.
-    #[must_use]
-    pub fn tokens(&self) -> u64 {
-        self.tokens
-    }
-
-    /// Bytes of text written so far.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Ends of documents so far, in tokens.
-    #[must_use]
-    pub fn ends(&self) -> &[u64] {
-        &self.ends
-    }
-
-    /// Goes on under another name.
-    ///
-    /// # Errors
-    ///
-    /// The disk refuses.
-    pub fn rename(&mut self, path: &Path) -> Result<()> {
-        std::fs::rename(&self.path, path).map_err(Error::io(&self.path))?;
-        self.path = path.to_path_buf();
-        Ok(())
-    }
-
-    /// Appends tokens, already in the shard's width, that stand for so many bytes of text.
-    ///
-    /// # Errors
-    ///
-    /// The disk refuses.
-    pub fn write(&mut self, tokens: &[u8], text_bytes: u64) -> Result<()> {
-        self.file.write_all(tokens).map_err(Error::io(&self.path))?;
-        self.tokens += (tokens.len() / self.kind.token_type.width()) as u64;
-        self.bytes += text_bytes;
-        Ok(())
-    }
-
-    /// A document ends here.
-    pub fn end_document(&mut self) {
-        self.ends.push(self.tokens);
-    }
-
-    /// Takes back the tokens from `keep` on, with the document ends among them; `text_bytes` tells what a run of tokens
-    /// stands for. Returns the tokens in the shard's width and the ends counted from `keep`.
-    ///
-    /// # Errors
-    ///
-    /// The disk refuses.
-    pub fn split_off(&mut self, keep: u64, text_bytes: impl Fn(&[u8]) -> u64) -> Result<(Vec<u8>, Vec<u64>)> {
-        let width = self.kind.token_type.width() as u64;
-        let mut tail = Vec::new();
-        let mut read = || {
-            self.file.flush()?;
-            let file = self.file.get_mut();
-            file.seek(SeekFrom::Start(HEADER_BYTES + keep * width))?;
-            file.read_to_end(&mut tail)?;
-            file.set_len(HEADER_BYTES + keep * width)?;
-            file.seek(SeekFrom::End(0))
+    /// The file cannot be read, is no such shard, or is longer or shorter than its header promises.
+    pub fn read(path: &Path) -> Result<Self> {
+        let mut file = File::open(path).map_err(Error::io(path))?;
+        let size = file.metadata().map_err(Error::io(path))?.len();
+        let refuse = |what: String| Err(Error::Format(format!("{}: {what}", path.display())));
+        let mut raw = [0; HEADER_BYTES as usize];
+        if size < HEADER_BYTES {
+            return refuse(format!("{size} bytes, too short for the {HEADER_BYTES} of a shard's header"));
+        }
+        file.read_exact(&mut raw).map_err(Error::io(path))?;
+        let word = |i: usize| u32::from_le_bytes([raw[4 * i], raw[4 * i + 1], raw[4 * i + 2], raw[4 * i + 3]]);
+        let long = |i: usize| u64::from(word(i)) | u64::from(word(i + 1)) << 32;
+        let kinds = [TokenType::Uint16, TokenType::Uint32];
+        let Some(token_type) = kinds.into_iter().find(|kind| kind.magic() == (word(0), word(1), word(5))) else {
+            return refuse(format!("starts with {}, {}, no shard of ours", word(0), word(1)));
         };
-        read().map_err(Error::io(&self.path))?;
-        self.tokens = keep;
-        self.bytes -= text_bytes(&tail);
-        let moved = self.ends.split_off(self.ends.partition_point(|end| *end <= keep));
-        Ok((tail, moved.into_iter().map(|end| end - keep).collect()))
+        if word(3) != OURS || word(4) != 1 {
+            return refuse(format!("header version {}, but this tinygpt reads 1", word(4)));
+        }
+        let (tokens, promised) = (u64::from(word(2)), HEADER_BYTES + u64::from(word(2)) * token_type.width() as u64);
+        if size != promised {
+            return refuse(format!("{size} bytes, but its header promises {tokens} tokens ({promised} bytes); write the shards again"));
+        }
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&raw[48..64]);
+        let eot_id = (word(7) != u32::MAX).then_some(word(7));
+        Ok(ShardHeader { token_type, tokens, vocab_size: word(6), eot_id, documents: long(8), bytes: long(10), fingerprint })
     }
 
-    /// Writes the header and the index. A document that goes on in the next shard has no end here.
-    ///
-    /// # Errors
-    ///
-    /// The disk refuses.
-    pub fn finish(mut self) -> Result<ShardFacts> {
-        let path = self.path.clone();
-        let header = self.header();
-        let mut write = || {
-            self.file.flush()?;
-            self.file.get_mut().seek(SeekFrom::Start(0))?;
-            self.file.get_mut().write_all(&header)
-        };
-        write().map_err(Error::io(&path))?;
-        let idx = path.with_extension("idx");
-        let ends: Vec<u8> = self.ends.iter().flat_map(|end| end.to_le_bytes()).collect();
-        std::fs::write(&idx, ends).map_err(Error::io(&idx))?;
-        Ok(ShardFacts {
-            file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            tokens: self.tokens,
-            documents: self.ends.len() as u64,
-            bytes: self.bytes,
-            xxh3: hash_file(&path)?,
-            idx_xxh3: hash_file(&idx)?,
-        })
-    }
-
-    fn header(&self) -> [u8; HEADER_BYTES as usize] {
-        let (magic, version, code) = self.kind.token_type.magic();
+    pub(crate) fn to_bytes(self) -> [u8; HEADER_BYTES as usize] {
+        let (magic, version, code) = self.token_type.magic();
         let mut header = [0; HEADER_BYTES as usize];
         let mut put = |word: usize, bytes: &[u8]| header[word * 4..word * 4 + bytes.len()].copy_from_slice(bytes);
         // Fits: the writer's owner starts a new shard before MAX_SHARD_TOKENS.
-        for (word, value) in [(0, magic), (1, version), (2, self.tokens as u32), (4, 1), (5, code), (6, self.kind.vocab_size)] {
+        let tokens = self.tokens as u32;
+        for (word, value) in [(0, magic), (1, version), (2, tokens), (3, OURS), (4, 1), (5, code), (6, self.vocab_size)] {
             put(word, &value.to_le_bytes());
         }
-        put(3, b"tGPT");
-        put(7, &self.kind.eot_id.unwrap_or(u32::MAX).to_le_bytes());
-        put(8, &(self.ends.len() as u64).to_le_bytes());
+        put(7, &self.eot_id.unwrap_or(u32::MAX).to_le_bytes());
+        put(8, &self.documents.to_le_bytes());
         put(10, &self.bytes.to_le_bytes());
-        put(12, &self.kind.fingerprint[..16]);
+        put(12, &self.fingerprint);
         header
     }
 }
@@ -268,53 +250,5 @@ pub fn hash_file(path: &Path) -> Result<u64> {
             0 => return Ok(hash.digest()),
             n => hash.update(&block[..n]),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KIND: ShardKind = ShardKind { token_type: TokenType::Uint16, vocab_size: 300, eot_id: Some(299), fingerprint: [7; 32] };
-
-    fn shard(folder: &Path) -> ShardWriter {
-        let mut writer = ShardWriter::create(&folder.join("a.bin"), KIND).unwrap();
-        writer.write(&[1, 0, 2, 0, 43, 1], 2).unwrap();
-        writer.end_document();
-        writer.write(&[3, 0, 43, 1], 1).unwrap();
-        writer.end_document();
-        writer
-    }
-
-    #[test]
-    fn the_file_is_what_the_table_says() {
-        let folder = tempfile::tempdir().unwrap();
-        let facts = shard(folder.path()).finish().unwrap();
-        let bytes = std::fs::read(folder.path().join("a.bin")).unwrap();
-        let words: Vec<u32> = bytes[..64].chunks(4).map(|w| u32::from_le_bytes(w.try_into().unwrap())).collect();
-        let seven = 0x0707_0707;
-        let text = u32::from_le_bytes(*b"tGPT");
-        assert_eq!(words, [20_240_520, 1, 5, text, 1, 8, 300, 299, 2, 0, 3, 0, seven, seven, seven, seven]);
-        assert_eq!(bytes[1024..], [1, 0, 2, 0, 43, 1, 3, 0, 43, 1]);
-        assert_eq!(std::fs::read(folder.path().join("a.idx")).unwrap(), [3u64, 5].map(u64::to_le_bytes).concat());
-        assert_eq!((facts.tokens, facts.documents, facts.bytes), (5, 2, 3));
-    }
-
-    #[test]
-    fn a_tail_can_be_taken_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut writer = shard(folder.path());
-        let (tail, ends) = writer.split_off(3, |_| 1).unwrap();
-        assert_eq!((tail, ends), (vec![3, 0, 43, 1], vec![2]));
-        let facts = writer.finish().unwrap();
-        assert_eq!((facts.tokens, facts.documents, facts.bytes), (3, 1, 2));
-        assert_eq!(std::fs::metadata(folder.path().join("a.bin")).unwrap().len(), 1024 + 6);
-    }
-
-    #[test]
-    fn a_file_that_exists_is_not_overwritten() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a.bin"), "precious").unwrap();
-        assert!(ShardWriter::create(&folder.path().join("a.bin"), KIND).is_err());
     }
 }

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import assigned_texts
 from test_checkpoint import Scripted
+from tinygpt import Corpus
 from tinygpt._core import FormatError
-from tinygpt.chats import Chats, is_chats, n_unread
+from tinygpt.chats import Chats, is_chats
 from tinygpt.chatshards import write_chats
 from tinygpt.chattemplate import CHAT_TEMPLATE, CHAT_TOKENS
 from tinygpt.checkpoint import Checkpoint
@@ -276,9 +277,9 @@ def test_a_folder_of_chats_is_read_by_name_and_one_with_text_is_text(tmp_path: P
     for name in ("b", "a"):
         jsonl(tmp_path / f"{name}.jsonl", [{**PAIR, "completion": name}])
     assert [chat[1][1] for chat in Chats(tmp_path)] == ["a", "b"]
-    assert (is_chats(tmp_path), n_unread(tmp_path)) == (True, 0)
+    assert is_chats(tmp_path)
     (tmp_path / "book.txt").write_text("text")
-    assert (is_chats(tmp_path), n_unread(tmp_path)) == (False, 2)
+    assert (is_chats(tmp_path), len(Corpus(tmp_path).skipped)) == (False, 2)
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import pickle
 import resource
@@ -372,3 +373,11 @@ def test_index_that_falls_is_refused(tmp_path: Path) -> None:
     path.with_suffix(".idx").write_bytes(bytes(8))
     with pytest.raises(FormatError, match=r"a\.idx: 8 bytes, but a\.bin promises 2 documents"):
         TokenDataset(path, block_size=2)
+
+
+def test_a_part_of_a_whole_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "data", {"train": [[[1, 2, 3]]]})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"part": [1, 3]}))
+    with pytest.raises(ValueError, match=r"data is part 2 of 3; join all of them with `tinygpt prepare --merge`"):
+        TokenDataset(folder, block_size=2)

@@ -98,7 +98,8 @@ def test_option_tables_give_the_defaults_of_the_fields() -> None:
     declared: dict[str, set[str]] = {}
     for field in (field for cls in classes for field in fields(cls) if field.name not in POSITIONAL):
         default = train.DEFAULTS.get(field.name, field.default)
-        default = " ".join(default).replace("|", "¦") if isinstance(default, tuple) and default else default
+        default = " ".join(default) if isinstance(default, tuple) and default else default
+        default = default.replace("|", "¦") if isinstance(default, str) else default
         words: dict[object, str] = {None: "none", (): "none", MISSING: "required", "": "empty"}
         shown = ("off", "on")[default] if isinstance(default, bool) else words.get(default, str(default))
         declared.setdefault(field.name, set()).add(shown)

@@ -47,7 +47,7 @@ def test_manifest_on_disk_has_the_documented_fields(folder: Path) -> None:
     found = json.loads((folder / "manifest.json").read_text())
     assert list(found) == [
         *("format", "version", "vocab_size", "eot_id", "dtype", "fingerprint", "val_fraction", "shard_tokens"),
-        *("corpus", "report", "training", "splits"),
+        *("split", "tail_of", "shuffle", "part", "corpus", "report", "training", "splits"),
     ]
     assert list(found["splits"]["train"][0]) == ["file", "tokens", "documents", "bytes", "xxh3", "idx_xxh3"]
 
@@ -66,6 +66,12 @@ def test_manifest_on_disk_has_the_documented_fields(folder: Path) -> None:
         ("fingerprint", "abc", "fingerprint must be"),
         ("val_fraction", 1.5, "val_fraction must be"),
         ("shard_tokens", -1, "shard_tokens must be"),
+        ("split", "first", "split must be hash or last"),
+        ("tail_of", "test", "tail_of must be"),
+        ("shuffle", -1, "shuffle must be"),
+        ("part", 3, "part must be"),
+        ("part", [3, 3], "part must be"),
+        ("part", [0, 1, 2], "part must be"),
         ("corpus", [], "corpus must be"),
         ("report", None, "report must be"),
         ("training", 3, "training must be"),
@@ -85,7 +91,15 @@ def test_wrong_field_is_named_with_the_file(folder: Path, field: str, value: Any
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("file", "../a.bin"), ("file", "a.txt"), ("tokens", -1), ("documents", 1.5), ("bytes", None), ("xxh3", "F" * 16)],
+    [
+        ("file", "../a.bin"),
+        ("file", "a.txt"),
+        ("tokens", -1),
+        ("documents", 1.5),
+        ("bytes", None),
+        ("xxh3", "F" * 16),
+        ("map_xxh3", 5),
+    ],
 )
 def test_wrong_field_of_a_shard_is_named(folder: Path, field: str, value: Any) -> None:
     path = folder / "manifest.json"
@@ -151,6 +165,38 @@ def test_changed_byte_is_found_by_verify_alone(folder: Path) -> None:
 def test_short_index_is_refused(folder: Path) -> None:
     (folder / "train_000000.idx").write_bytes(bytes(8))
     with pytest.raises(FormatError, match=r"000.idx: 8 bytes, but manifest.json promises 2 documents \(16 bytes\)"):
+        Manifest.load(folder).check(folder)
+
+
+def with_origins(folder: Path) -> Path:
+    """The folder with a `.map` for its two documents; returned is that file."""
+    path, manifest = folder / "train_000000.map", folder / "manifest.json"
+    path.write_bytes(struct.pack("<6Q", 0, 0, 5, 0, 6, 11))
+    found = json.loads(manifest.read_text())
+    found["splits"]["train"][0]["map_xxh3"] = xxh3_file(str(path))
+    manifest.write_text(json.dumps(found | {"part": [1, 3], "shuffle": 7, "split": "last", "tail_of": "train"}))
+    return path
+
+
+def test_origins_and_what_was_asked_for_come_back(folder: Path) -> None:
+    with_origins(folder)
+    manifest = Manifest.load(folder)
+    manifest.check(folder, verify=True)
+    (folder / "copy").mkdir()
+    manifest.save(folder / "copy")
+    assert Manifest.load(folder / "copy") == manifest
+    assert (manifest.part, manifest.shuffle, manifest.split, manifest.tail_of) == ((1, 3), 7, "last", "train")
+    assert (folder / "copy" / "manifest.json").read_text().count("map_xxh3") == 1
+
+
+def test_damaged_origins_are_refused(folder: Path) -> None:
+    path = with_origins(folder)
+    path.write_bytes(bytes(48))
+    Manifest.load(folder).check(folder)
+    with pytest.raises(FormatError, match=r"000.map: xxh3 [0-9a-f]{16}, but manifest.json says"):
+        Manifest.load(folder).check(folder, verify=True)
+    path.write_bytes(bytes(47))
+    with pytest.raises(FormatError, match=r"000.map: 47 bytes, but manifest.json promises 2 documents \(48 bytes\)"):
         Manifest.load(folder).check(folder)
 
 

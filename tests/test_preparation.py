@@ -139,7 +139,7 @@ def test_values_out_of_range_are_refused() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 @pytest.mark.parametrize("stage", ["count", "learn", "look ahead", "write"])
-def test_ctrl_c_answers_within_a_second_and_leaves_nothing(tmp_path: Path, stage: str) -> None:
+def test_ctrl_c_answers_within_a_second_and_leaves_only_what_goes_on(tmp_path: Path, stage: str) -> None:
     body = {
         "count": "Corpus('big.txt').count()",
         "learn": "Tokenizer.from_counts(counts, vocab_size=10**6)",
@@ -175,4 +175,5 @@ print("ready", flush=True)
     _, errors = child.communicate(timeout=60)
     assert b"KeyboardInterrupt" in errors
     assert time.monotonic() - begin < 1.5  # a second, and the interpreter's own end
-    assert [path.name for path in tmp_path.iterdir() if path.name != "big.txt"] == []
+    left = [path for path in tmp_path.iterdir() if path.name != "big.txt"]
+    assert [path.name for path in left if not (path / "journal.json").is_file()] == []  # with one it goes on

@@ -5,7 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from tinygpt.staging import lock_folder, remove_folder, staged_folder, sweep, write_file
+from tinygpt.staging import (
+    JOURNAL,
+    WorkFolder,
+    lock_folder,
+    remove_folder,
+    resumable_folder,
+    staged_folder,
+    sweep,
+    write_file,
+)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -180,3 +189,119 @@ def test_a_lock_is_free_again_after_its_block(tmp_path: Path) -> None:
     for _ in range(2):
         with lock_folder(tmp_path / "run"), pytest.raises(BlockingIOError), lock_folder(tmp_path / "run"):
             pass
+
+
+def work_a_little(work: WorkFolder, text: str, *, journal: bool = True) -> None:
+    (work.folder / "a").write_text(text)
+    if journal:
+        (work.journal / JOURNAL).write_text("{}")
+
+
+def interrupt(path: Path, key: str, *, journal: bool = True, error: type[BaseException] = KeyboardInterrupt) -> None:
+    with pytest.raises(error), resumable_folder(path, key=key) as work:  # noqa: PT012
+        work_a_little(work, "half", journal=journal)
+        raise error
+
+
+def test_a_resumable_folder_appears_whole_and_replaces_what_was_there(tmp_path: Path) -> None:
+    for text in ["old", "new"]:
+        with resumable_folder(tmp_path / "deep" / "run", key="1") as work:
+            assert (work.is_continued, list(work.folder.iterdir())) == (False, [])
+            work_a_little(work, text)
+        assert (contents(tmp_path), os.listdir(tmp_path / "deep")) == ({"deep/run/a": text}, ["run"])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, ValueError])
+def test_interrupted_work_goes_on_with_the_same_key(tmp_path: Path, error: type[BaseException]) -> None:
+    interrupt(tmp_path / "run", "1", error=error)
+    assert not (tmp_path / "run").exists()
+    with resumable_folder(tmp_path / "run", key="1") as work:
+        assert (work.is_continued, (work.folder / "a").read_text()) == (True, "half")
+        assert (work.journal / JOURNAL).is_file()
+        (work.folder / "b").write_text("rest")
+    assert (contents(tmp_path), os.listdir(tmp_path)) == ({"run/a": "half", "run/b": "rest"}, ["run"])
+
+
+def test_work_of_another_key_is_removed(tmp_path: Path) -> None:
+    interrupt(tmp_path / "run", "1")
+    with resumable_folder(tmp_path / "run", key="2") as work:
+        assert (work.is_continued, list(work.folder.iterdir())) == (False, [])
+        assert not (work.journal / JOURNAL).exists()
+    assert (os.listdir(tmp_path), contents(tmp_path)) == (["run"], {})
+
+
+def test_interrupted_work_without_a_journal_leaves_no_trace(tmp_path: Path) -> None:
+    interrupt(tmp_path / "run", "1", journal=False)
+    assert os.listdir(tmp_path) == []
+
+
+def test_sweep_leaves_work_that_can_go_on_and_clears_what_cannot(tmp_path: Path) -> None:
+    interrupt(tmp_path / "run", "1")
+    (tmp_path / ".part-empty").mkdir()
+    (tmp_path / ".part-empty" / "key").write_text("1")
+    sweep(tmp_path)
+    assert os.listdir(tmp_path) == [".part-run"]
+
+
+WORK = """
+import sys, time
+from tinygpt.staging import resumable_folder
+with resumable_folder(sys.argv[1], key="1") as work:
+    (work.folder / "a").write_text("half")
+    print("half", flush=True)
+    if sys.argv[2] == "journal":
+        (work.journal / "journal.json").write_text("{}")
+        print("journal", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_worker_is_refused_by_name_and_sweep_leaves_the_first_alone(tmp_path: Path) -> None:
+    child = start(WORK, tmp_path / "run", "none")
+    with (
+        pytest.raises(BlockingIOError, match=rf"run is in use by process {child.pid} on "),
+        resumable_folder(tmp_path / "run", key="1"),
+    ):
+        pass
+    sweep(tmp_path)
+    assert (tmp_path / ".part-run" / "data" / "a").read_text() == "half"
+    kill(child)
+    sweep(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_killed_work_with_a_journal_goes_on(tmp_path: Path) -> None:
+    child = start(WORK, tmp_path / "run", "journal")
+    assert child.stdout is not None
+    child.stdout.readline()
+    kill(child)
+    with resumable_folder(tmp_path / "run", key="1") as work:
+        assert work.is_continued
+    assert (os.listdir(tmp_path), contents(tmp_path)) == (["run"], {"run/a": "half"})
+
+
+WORK_KILLED_AT_CALL = (
+    KILLED_AT_CALL[: KILLED_AT_CALL.index("with staged")].replace("staged", "resumable")
+    + """
+with resumable_folder(sys.argv[1], key="1") as work:
+    (work.folder / "a").write_text("new")
+    (work.journal / "journal.json").write_text("{}")
+    (work.folder / "b").write_text("new")
+"""
+)
+
+
+def test_work_killed_before_any_file_operation_is_done_by_the_next_try(tmp_path: Path) -> None:
+    code, call = -signal.SIGKILL, 0
+    while code == -signal.SIGKILL:
+        call += 1
+        run = tmp_path / str(call) / "run"
+        run.mkdir(parents=True)
+        (run / "a").write_text("old")
+        code = subprocess.run([sys.executable, "-c", WORK_KILLED_AT_CALL, run, str(call)], check=False).returncode
+        assert not run.exists() or contents(run) in ({"a": "old"}, {"a": "new", "b": "new"})
+        with resumable_folder(run, key="1") as work:
+            for name in "ab":
+                (work.folder / name).write_text("new")
+        assert (os.listdir(run.parent), contents(run)) == (["run"], {"a": "new", "b": "new"})
+    assert (code, call > 15) == (0, True)

@@ -45,7 +45,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "cats.txt").write_text(TEXT[:20_000])
     (folder / "dogs.txt").write_text(TEXT[40_000:50_000].replace("cat", "dog"))
     write_chats_file(folder / "chats.jsonl", CHATS)
-    write_chats_file(folder / "texts.jsonl", [{"text": "a"}])
+    write_chats_file(folder / "texts.jsonl", [{"title": "a"}])
     write_chats_file(folder / "broken.jsonl", [*CHATS[:3], {"prompt": "a"}])
     np.save(folder / "ids.npy", np.array(IDS, np.uint16))
     torch.save(torch.tensor(IDS), folder / "ids.pt")
@@ -169,7 +169,7 @@ WRONG = {
     "--data ids.npy nowhere:2 --vocab-size 300": "nowhere: no such file or folder; --data takes",
     "--data base/data other": "vocab_size of other is 280, of base/data 300",
     "--data ids.npy --val-data nowhere.npy --vocab-size 300": "nowhere.npy: no such file or folder; --val-data takes",
-    "--data texts.jsonl": "texts.jsonl, line 1: neither messages nor prompt and completion among its keys",
+    "--data texts.jsonl": "texts.jsonl: line 1 (byte 0): no text under text, content, body",
     "--data broken.jsonl": "broken.jsonl, line 4: neither",
     "--data chats.jsonl --documents line": "--documents is for text, but chats.jsonl holds chats",
     "--data chats.jsonl --tokenizer base/data": "the tokenizer has no <|system|>, <|user|>, <|assistant|>, <|end|>",
@@ -365,7 +365,7 @@ def test_chats_beside_text_are_said_to_be_left_out(
     (tmp_path / "mixed" / "README.md").write_text(TEXT[:9000])
     assert run(f"prepare {tmp_path / 'mixed'} --out {tmp_path / 'data'} --vocab-size 300") == 0
     assert run(f"train --data {tmp_path / 'mixed'} --out {tmp_path / 'run'} {OPTIONS}") == 0
-    line = f"{tmp_path / 'mixed'}: text; its 1 .jsonl files are not read, chats are named by themselves\n"
+    line = "one.jsonl: jsonl in a folder of text; name it, or say --include\n"
     assert capfd.readouterr().out.count(line) == 2
 
 

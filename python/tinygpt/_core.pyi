@@ -1,6 +1,6 @@
 """The Rust part: everything that touches each byte of text; `tinygpt.tokenizer` and `tinygpt.corpus` are its faces."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from typing import Any, final
 
@@ -16,6 +16,8 @@ __all__ = [
     "Files",
     "FormatError",
     "ShardSet",
+    "Verdicts",
+    "check_filters",
     "clean",
     "last_cut",
     "pieces",
@@ -30,20 +32,51 @@ class FormatError(ValueError):
 
 @final
 class Files:
-    """Text files: which, what a document is in them, how they are cleaned."""
+    """Files of a corpus: which, what a document is in them, how they are cleaned."""
 
     def __new__(
         cls,
         paths: list[str],
         *,
         include: list[str] | None = None,
+        exclude: str | None = None,
+        format: str | None = None,
         documents: str = "file",
+        separator: str = "<|endoftext|>",
+        text_field: str | None = None,
+        header: bool | None = None,
+        delimiter: str | None = None,
+        malformed: str = "error",
         clean: list[str] = ...,
         invalid: str = "replace",
+        open_rows: Callable[[str, str | None], Iterator[list[str | None]]] | None = None,
     ) -> Files: ...
     def files(self) -> list[tuple[str, int]]: ...
+    def formats(self) -> list[str]: ...
+    def skipped(self) -> list[tuple[str, str]]: ...
     def total_bytes(self) -> int: ...
-    def documents(self) -> DocumentIterator: ...
+    def documents(self, *, verdicts: Verdicts | None = None, is_raw: bool = False) -> DocumentIterator: ...
+    def judge(
+        self,
+        folder: str,
+        *,
+        min_chars: int | None = None,
+        max_chars: int | None = None,
+        language: list[str] | None = None,
+        quality: str | None = None,
+        dedup: str | None = None,
+        skip_invalid: bool = False,
+        threads: int | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Verdicts: ...
+
+@final
+class Verdicts:
+    """Which documents are left out."""
+
+    def counts(self) -> list[tuple[str, int, int]]: ...
+    def is_removed(self, number: int) -> bool: ...
+    def digest(self, file: int) -> str: ...
 
 @final
 class DocumentIterator(Iterator[str]):
@@ -51,7 +84,9 @@ class DocumentIterator(Iterator[str]):
 
     def __iter__(self) -> DocumentIterator: ...
     def __next__(self) -> str: ...
-    def report(self) -> dict[str, int]: ...
+    @property
+    def number(self) -> int: ...
+    def report(self) -> dict[str, Any]: ...
 
 @final
 class Counts:
@@ -79,7 +114,7 @@ class Counts:
         special_tokens: list[str] = ...,
         clean: list[str] = ...,
         threads: int | None = None,
-    ) -> dict[str, int]: ...
+    ) -> dict[str, Any]: ...
     def add_files(
         self,
         files: Files,
@@ -88,6 +123,7 @@ class Counts:
         special_tokens: list[str] = ...,
         max_bytes: int | None = None,
         max_documents: int | None = None,
+        verdicts: Verdicts | None = None,
         threads: int | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> dict[str, Any]: ...
@@ -147,7 +183,15 @@ class ShardSet:
     """The shards of a folder, being written: add files or texts, then finish once."""
 
     def __new__(
-        cls, folder: str, bpe: Bpe, *, eot_id: int | None, shard_tokens: int, val_fraction: float
+        cls,
+        folder: str,
+        bpe: Bpe,
+        *,
+        eot_id: int | None,
+        shard_tokens: int,
+        val_fraction: float,
+        split: str = "hash",
+        journal: tuple[str, str] | None = None,
     ) -> ShardSet: ...
     @staticmethod
     def of_ids(
@@ -158,16 +202,55 @@ class ShardSet:
         eot_id: int | None,
         shard_tokens: int,
         val_fraction: float,
+        split: str = "hash",
     ) -> ShardSet: ...
     def add_ids(self, texts: list[str], ids: list[bytes], *, first: int = 0) -> None: ...
     def dtype(self) -> str: ...
+    def next_file(self) -> int: ...
     def add_files(
-        self, files: Files, *, threads: int | None = None, progress: Callable[[int], object] | None = None
+        self,
+        files: Files,
+        *,
+        until: int | None = None,
+        part: tuple[int, int] | None = None,
+        verdicts: Verdicts | None = None,
+        threads: int | None = None,
+        progress: Callable[[int], object] | None = None,
     ) -> dict[str, Any]: ...
+    def copy_files(
+        self,
+        folder: tuple[str, list[str], list[str], str | None],
+        files: Sequence[tuple[int, int, int, str, int]],
+    ) -> None: ...
+    def join(
+        self,
+        folders: list[tuple[str, list[str], list[str], str | None]],
+        *,
+        progress: Callable[[int], object] | None = None,
+    ) -> None: ...
+    def shuffle(
+        self,
+        folder: tuple[str, list[str], list[str], str | None],
+        *,
+        seed: int,
+        temporary: str,
+        progress: Callable[[int], object] | None = None,
+    ) -> None: ...
     def add_texts(
         self, texts: list[str], *, first: int = 0, clean: list[str] = ..., threads: int | None = None
-    ) -> dict[str, int]: ...
-    def finish(self) -> list[list[dict[str, str | int]]]: ...
+    ) -> dict[str, Any]: ...
+    def finish(self, *, fallback: bool = True) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str | None]: ...
+
+def check_filters(
+    *,
+    min_chars: int | None = None,
+    max_chars: int | None = None,
+    language: list[str] | None = None,
+    quality: str | None = None,
+    dedup: str | None = None,
+    skip_invalid: bool = False,
+) -> None:
+    """Raise a ValueError where filters are not what they should be."""
 
 def xxh3_file(path: str | PathLike[str]) -> str:
     """Return xxh3-64 of a file's content, as 16 hexadecimal digits."""

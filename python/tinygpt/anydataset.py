@@ -1,9 +1,25 @@
 """AnyDataset: what training data are to whoever trains or evaluates on them, one source of tokens or a mixture."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from numpy.typing import NDArray
 from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Where a window lies."""
+
+    folder: Path | None
+    """The prepared folder, if its tokens lie in one."""
+    split: str | None
+    """Split of that folder."""
+    start: int
+    """Place of its first token in the split."""
+    ids: NDArray[Any]
+    """Its tokens, those that are inputs alone."""
 
 
 class AnyDataset(Protocol):
@@ -61,6 +77,9 @@ class AnyDataset(Protocol):
 
     def take(self, first: int, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
         """The `count` windows from place `first` of the endless row on: x and y, each int64 (count, T)."""
+
+    def spans(self, first: int, count: int, *, seed: int = 0) -> "list[Span]":
+        """Where these windows lie."""
 
     def batch(
         self, k: int, *, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1

@@ -17,6 +17,8 @@ Chat = tuple[Message, ...]
 
 MALFORMED = ("error", "skip")
 _LONGEST_LINE = 64 << 20
+_LOOKED_AT = 1 << 20
+"""Bytes of a first record by which it is told whether it is a conversation."""
 
 
 class Chats:
@@ -139,22 +141,32 @@ class _Texts:
 
 
 def is_chats(path: Path) -> bool:
-    """Whether a path is a .jsonl file, or a folder with some in it and neither text files nor prepared data."""
+    """Whether a path is a .jsonl file, or a folder with these and no text, whose first record is a conversation."""
     if not path.is_dir():
-        return path.suffix.lower() == ".jsonl"
+        return path.suffix.lower() == ".jsonl" and _begins_with_chat(path)
     if (path / "manifest.json").is_file() or not any(path.rglob("*.jsonl")):
         return False
     try:
-        return not Files([os.fspath(path)]).files()
-    except ValueError:  # no text files in it
-        return True
+        found = [file for file, _ in Files([os.fspath(path)]).files()]
+    except ValueError:
+        return False
+    return (
+        bool(found) and all(file.endswith(".jsonl") for file in map(str, found)) and _begins_with_chat(Path(found[0]))
+    )
 
 
-def n_unread(path: Path) -> int:
-    """How many .jsonl files lie in a folder that is taken for text, and are left out by that; 0 for anything else."""
-    if not path.is_dir() or (path / "manifest.json").is_file() or is_chats(path):
-        return 0
-    return sum(file.is_file() and not _is_hidden(file, path) for file in path.rglob("*.jsonl"))
+def _begins_with_chat(file: Path) -> bool:
+    """Whether the first record has the keys of one; what else is wrong with it is said when it is read."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        line = next((line for line in iter(lambda: opened.readline(_LOOKED_AT), b"") if line.strip()), b"")
+    line = line.removeprefix(b"\xef\xbb\xbf")
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return b'"messages"' in line or (b'"prompt"' in line and b'"completion"' in line)
+    return isinstance(record, dict) and ("messages" in record or {"prompt", "completion"} <= record.keys())
 
 
 def _files(path: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from tinygpt.corpus import Progress
 from tinygpt.header import HEADER_BYTES
 from tinygpt.manifest import Manifest, Shard
 from tinygpt.shardfolder import ShardFolder
+from tinygpt.staging import WorkFolder
 from tinygpt.targetbits import TARGETS_SUFFIX, write_targets
 
 _BATCH_CHARACTERS = 1 << 20
@@ -34,9 +35,12 @@ def write_chats(
     *,
     val_fraction: float = 0.01,
     shard_tokens: int = 100_000_000,
+    split: str = "hash",
+    shuffle: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
     training: Mapping[str, Any] | None = None,
+    work: WorkFolder | None = None,
 ) -> Manifest:
     """Encodes conversations into `folder`, each a document, by the chat template; targets are the assistant's tokens.
 
@@ -49,9 +53,12 @@ def write_chats(
         folder: As in `Tokenizer.write_shards`, as are the rest.
         val_fraction: Share of the conversations to hold out.
         shard_tokens: Most tokens in one file.
+        split: What is held out.
+        shuffle: Seed by which conversations are shuffled.
         threads: None means one for each core.
         progress: Called now and then with the bytes done and the bytes there are.
         training: What this tokenizer was trained with, for the manifest.
+        work: Where the folder is written, if the caller holds that already.
 
     Raises:
         FileExistsError: `folder` holds something else.
@@ -63,6 +70,8 @@ def write_chats(
         folder=Path(folder),
         val_fraction=val_fraction,
         shard_tokens=shard_tokens,
+        split=split,
+        shuffle=shuffle,
         training=training,
     )
     open_shards = partial(
@@ -81,7 +90,8 @@ def write_chats(
             shards.add_ids(["".join(text for _, text in chat) for chat in batch], ids, first=first)
             first += len(batch)
 
-    return place.write(chats, open_shards, fill, partial(_mark, special_tokens=tokenizer.special_tokens))
+    mark = partial(_mark, special_tokens=tokenizer.special_tokens)
+    return place.write(chats, open_shards, fill, mark, work=work)
 
 
 def check_knows_chats(tokenizer: AnyTokenizer) -> None:

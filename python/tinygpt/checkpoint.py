@@ -58,17 +58,28 @@ class TrainingState:
             FormatError: A file is damaged or of another version.
             FileNotFoundError: The folder holds a model only.
         """
-        if not (folder / TRAINER_FILE).is_file():
-            raise FileNotFoundError(
-                f"{folder}: no {TRAINER_FILE} in it, so training cannot go on from here; use a run's folder"
-            )
-        facts = _read_json(folder / TRAINER_FILE)
-        if {name: facts.get(name) for name in _TRAINER_FORMAT} != _TRAINER_FORMAT:
-            raise FormatError(f"{folder / TRAINER_FILE}: not a {_TRAINER_FORMAT['format']} file of version 1")
+        facts = read_facts(folder)
         try:
             return TrainingState(facts=facts, tensors=load_file(folder / OPTIMIZER_FILE))
         except SafetensorError as error:
             raise FormatError(f"{folder / OPTIMIZER_FILE}: {error}; use another checkpoint") from None
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """The facts of a training state, without its tensors.
+
+    Raises:
+        FormatError: The file is damaged or of another version.
+        FileNotFoundError: The folder holds a model only.
+    """
+    if not (folder / TRAINER_FILE).is_file():
+        raise FileNotFoundError(
+            f"{folder}: no {TRAINER_FILE} in it, so training cannot go on from here; use a run's folder"
+        )
+    facts = _read_json(folder / TRAINER_FILE)
+    if {name: facts.get(name) for name in _TRAINER_FORMAT} != _TRAINER_FORMAT:
+        raise FormatError(f"{folder / TRAINER_FILE}: not a {_TRAINER_FORMAT['format']} file of version 1")
+    return facts
 
 
 class Checkpoint:

@@ -61,7 +61,7 @@ def _verdict(error: Exception) -> tuple[int, str]:
         if error.strerror:
             reason = error.strerror[:1].lower() + error.strerror[1:]
             text = reason if error.filename is None else f"{error.filename}: {reason}"
-        return (1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else 2), text
+        return (1 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG) else 2), text
     if isinstance(error, ValueError):
         return 2, str(error)
     if isinstance(error, MemoryError):

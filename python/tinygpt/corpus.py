@@ -1,12 +1,19 @@
 """Which text: files or any iterable of strings, what a document is, and how it is cleaned."""
 
+import inspect
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from tinygpt._core import CLEANING_RULES, Counts, Files, ShardSet, xxh3_file
+from tinygpt._core import CLEANING_RULES, Counts, Files, ShardSet, Verdicts, check_filters, xxh3_file
 from tinygpt._core import clean as clean_text
+from tinygpt.corpusreport import added
+from tinygpt.parquetrows import open_rows
 
 Progress = Callable[[int, int | None], object]
 """Called now and then with the bytes done and the bytes there are (None when unknown)."""
@@ -14,25 +21,59 @@ Progress = Callable[[int, int | None], object]
 _BATCH_CHARACTERS = 4 << 20
 
 
+class Kept(Protocol):
+    """Files whose documents lie encoded in a finished folder already."""
+
+    @property
+    def folder(self) -> tuple[str, list[str], list[str], str | None]:
+        """Its path, the shards of train and val, and the side whose end val is."""
+
+    @property
+    def rows(self) -> Sequence[tuple[int, int, int, str, int]]:
+        """For each its number there and here, its bytes, xxh3-64 and documents."""
+
+    @property
+    def report(self) -> Mapping[str, Any] | None:
+        """What the pass that wrote them saw, if they are all that it read and all that there is."""
+
+
 class Corpus:
     """Documents, read as often as needed and never held whole.
 
+    Files are told by their names: text and source code, `.jsonl` `.ndjson` `.json`, `.csv` `.tsv`, `.parquet`, Common
+    Crawl's `.warc` and `.wet`, each also packed (`.gz` `.zst` `.xz` `.bz2`) or in a `.tar` or `.zip`.
+
     Args:
-        paths: A file, a folder (searched for text and source code) or several of them.
+        paths: A file, a folder (searched for all of these), a glob, `@list.txt` with a path a line, or several of them.
         include: Globs that a folder's files must match instead of the usual endings: by name, or by path below the
             folder where the glob holds a `/`.
-        documents: "file": each file, or each part of it between lines that are `<|endoftext|>`; "line": each line.
-        clean: Names of cleaning rules, applied in order: "newlines", "whitespace", "lowercase", "drop-empty-lines".
-        invalid: What is done with bytes that are not UTF-8: "replace" (by U+FFFD, counted in `report`) or "error".
+        exclude: A folder whose files are left out, should it lie in one of `paths`.
+        format: What the files are, whatever their names say; one of `FORMATS`.
+        documents: What a document is in text: "file", each file, or each part of it between lines that are
+            `separator`; "line"; "blank", what stands between blank lines.
+        separator: A line that ends a document.
+        text_field: The text of a record: a key of JSON (`data.text` for one in another), a column of a table by name
+            or by number from 0. None looks for text, content, body, messages, or prompt and completion.
+        header: Whether the first row of a table names its columns; None finds out.
+        delimiter: What stands between two fields of a table; None finds out.
+        malformed: What becomes of a record that cannot be used: "error", or "skip" and count it.
+        clean: Names of cleaning rules, applied in order; see `CLEANING_RULES`.
+        invalid: What becomes of bytes that are not UTF-8: "replace" (by U+FFFD, counted), "error", or "skip", which
+            leaves out the document and counts it.
+        min_chars: Leave out documents of fewer characters.
+        max_chars: Leave out documents of more.
+        language: Codes of languages such as "en", outside of which a document is left out.
+        quality: Rules by which a document is left out: "gopher" or "c4".
+        dedup: Leave out documents that came before: "exact", the same text; "near", most of the same words in a row.
         threads: Threads for the passes over it; None means one for each core.
 
     Attributes:
-        report: What the last pass saw: documents, bytes read and used, sequences that were not UTF-8.
+        report: What the last pass saw; see `docs/formats.md`.
         sample: What the last `count` with a limit took, in words; None where it took all.
 
     Raises:
         FileNotFoundError: A path does not exist.
-        ValueError: No text file in a folder, an unknown rule or choice.
+        ValueError: Nothing to read in a folder, an unknown rule or choice.
 
     Example:
         >>> corpus = Corpus.from_iterable(["One  document.", "Another."], clean=["whitespace"])
@@ -47,9 +88,21 @@ class Corpus:
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         include: Sequence[str] | None = None,
+        exclude: str | os.PathLike[str] | None = None,
+        format: str | None = None,
         documents: str = "file",
+        separator: str = "<|endoftext|>",
+        text_field: str | None = None,
+        header: bool | None = None,
+        delimiter: str | None = None,
+        malformed: str = "error",
         clean: Sequence[str] = (),
         invalid: str = "replace",
+        min_chars: int | None = None,
+        max_chars: int | None = None,
+        language: Sequence[str] | str | None = None,
+        quality: str | None = None,
+        dedup: str | None = None,
         threads: int | None = None,
     ) -> None:
         several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
@@ -60,18 +113,46 @@ class Corpus:
         self.report: dict[str, Any] = {}
         self.sample: str | None = None
         self._name = os.fspath(several[0]) + (f" and {len(several) - 1} more" if len(several) > 1 else "")
+        self._spool = _spooled() if any(os.fspath(path) == "-" for path in several) else None
         self._texts: Iterable[str] = ()
-        self._read: list[tuple[int, str]] = []
-        self._settings: dict[str, Any] = {"documents": documents, "clean": self.clean, "invalid": invalid}
-        if include is not None:
-            self._settings["include"] = list(include)
+        self._read: list[tuple[int, str, int] | None] = []
+        self._verdicts: Verdicts | None = None
+        reading: dict[str, Any] = {
+            "documents": documents,
+            "separator": separator,
+            "text_field": text_field,
+            "header": header,
+            "delimiter": delimiter,
+            "malformed": malformed,
+            "format": format,
+            "include": None if include is None else list(include),
+        }
+        languages = [language] if isinstance(language, str) else None if language is None else list(language)
+        self._filters: dict[str, Any] = {
+            "min_chars": min_chars,
+            "max_chars": max_chars,
+            "language": languages,
+            "quality": quality,
+            "dedup": dedup,
+            "skip_invalid": invalid == "skip",
+        }
+        check_filters(**self._filters)
+        plain = inspect.signature(Corpus).parameters
+        chosen = {**reading, **self._filters}
+        kept = {name: value for name, value in chosen.items() if name in plain and value != plain[name].default}
+        self._settings: dict[str, Any] = {"documents": documents, "clean": self.clean, "invalid": invalid, **kept}
         self._files: Files | None = Files(
-            [os.fspath(path) for path in several],
-            include=None if include is None else list(include),
-            documents=documents,
+            [
+                self._spool.name if self._spool is not None and path == "-" else path
+                for path in (os.fspath(path) for path in several)
+            ],
+            exclude=None if exclude is None else os.fspath(exclude),
             clean=self.clean,
-            invalid=invalid,
+            invalid="replace" if invalid == "skip" else invalid,
+            open_rows=open_rows,
+            **reading,
         )
+        self._found = self._as_found()
 
     @classmethod
     def from_iterable(cls, texts: Iterable[str], *, clean: Sequence[str] = (), threads: int | None = None) -> "Corpus":
@@ -89,6 +170,10 @@ class Corpus:
         corpus.sample = None
         corpus._name = "the texts"
         corpus._files = None
+        corpus._filters = {}
+        corpus._found = {}
+        corpus._spool = None
+        corpus._verdicts = None
         # An iterator gives its texts once; this one stands in for it until then.
         corpus._texts = _Once(texts) if isinstance(texts, Iterator) else texts
         return corpus
@@ -108,6 +193,20 @@ class Corpus:
         """The files, in the order in which they are read."""
         return [] if self._files is None else [Path(path) for path, _ in self._files.files()]
 
+    @property
+    def skipped(self) -> list[tuple[Path, str]]:
+        """Files that were found in folders and are not read, and why."""
+        return [] if self._files is None else [(Path(path), why) for path, why in self._files.skipped()]
+
+    def pairs(self) -> Iterator[tuple[str, str, bool]]:
+        """Each document as it was read and after cleaning, and whether a filter leaves it out."""
+        if self._files is None:
+            yield from ((text, clean_text(text, self.clean), False) for text in self._each_text())
+            return
+        verdicts, documents = self.judge(), self._files.documents(is_raw=True)
+        for text in documents:
+            yield text, clean_text(text, self.clean), verdicts is not None and verdicts.is_removed(documents.number)
+
     def __iter__(self) -> Iterator[str]:
         if self._files is None:
             report = {"documents": 0}
@@ -116,9 +215,24 @@ class Corpus:
                 yield clean_text(text, self.clean)
             self.report = report
             return
-        documents = self._files.documents()
+        documents = self._files.documents(verdicts=self.judge())
         yield from documents
-        self.report = documents.report()
+        self.report = self._completed(documents.report())
+
+    def judge(self, *, threads: int | None = None, progress: Progress | None = None) -> Verdicts | None:
+        """Which documents the filters leave out, found out once; None where there are no filters."""
+        wanted = {name: value for name, value in self._filters.items() if value}
+        if self._files is None or not wanted:
+            return None
+        if self._verdicts is None:
+            with tempfile.TemporaryDirectory(prefix="tinygpt-") as folder:
+                self._verdicts = self._files.judge(
+                    folder,
+                    **wanted,
+                    threads=self.threads if threads is None else threads,
+                    progress=_with_total(progress, self.n_bytes),
+                )
+        return self._verdicts
 
     def count(
         self,
@@ -145,17 +259,19 @@ class Corpus:
                 raise ValueError(f"{name} must be at least 1, got {limit}")
         counts, specials, threads = Counts(), list(special_tokens), self.threads if threads is None else threads
         if self._files is not None:
-            self.report = counts.add_files(
+            report = counts.add_files(
                 self._files,
                 pattern=pattern,
                 special_tokens=specials,
                 max_bytes=max_bytes,
                 max_documents=max_documents,
+                verdicts=self.judge(threads=threads),
                 threads=threads,
                 progress=_with_total(progress, self.n_bytes),
             )
             _end(progress, self.n_bytes)
-            self.sample = _sample_line(self.report.pop("sample", None), self.report.pop("sampled_from", None))
+            self.sample = _sample_line(report.pop("sample", None), report.pop("sampled_from", None))
+            self.report = self._completed(report)
             return counts
         texts = _Limited(self._each_text(max_documents), max_bytes, max_documents)
         self.report = {}
@@ -169,18 +285,56 @@ class Corpus:
         self.sample = _part_line(texts.n_taken, total, self.report) if is_part else None
         return counts
 
-    def write(self, shards: ShardSet, *, threads: int | None = None, progress: Progress | None = None) -> None:
-        """Encodes every document into `shards`."""
+    def write(
+        self,
+        shards: ShardSet,
+        *,
+        part: tuple[int, int] | None = None,
+        kept: "Kept | None" = None,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Encodes every document into `shards`.
+
+        Args:
+            shards: Where they go; what an earlier process has encoded into them is not encoded again.
+            part: Encode only the part of this number, from 0, of so many.
+            kept: Files whose documents are copied from elsewhere.
+            threads: None means the corpus's own choice.
+            progress: Told the bytes done and the bytes there are.
+        """
         threads = self.threads if threads is None else threads
-        if self._files is not None:
-            report = shards.add_files(self._files, threads=threads, progress=_with_total(progress, self.n_bytes))
-            _end(progress, self.n_bytes)
-            self._read = report.pop("read")
-            self.report = report
+        if self._files is None:
+            self.report = {}
+            for first, batch in _batches(self._each_text()):
+                self._add_to_report(shards.add_texts(batch, first=first, clean=self.clean, threads=threads), progress)
             return
-        self.report = {}
-        for first, batch in _batches(self._each_text()):
-            self._add_to_report(shards.add_texts(batch, first=first, clean=self.clean, threads=threads), progress)
+        verdicts, rows = self.judge(threads=threads), {} if kept is None else {row[1]: row for row in kept.rows}
+        at, n_files, sizes = shards.next_file(), len(self.files), [n_bytes for _, n_bytes in self._files.files()]
+        while at in rows or at < n_files:
+            run = []
+            while at in rows:
+                run.append(rows[at])
+                at += 1
+            if kept is not None and run:
+                shards.copy_files(kept.folder, run)
+            until = next((i for i in range(at, n_files) if i in rows), n_files)
+            if until > at:
+                told = _with_total(progress, self.n_bytes, sum(sizes[:at]))
+                how: dict[str, Any] = {"part": part, "verdicts": verdicts, "threads": threads, "progress": told}
+                shards.add_files(self._files, until=until, **how)
+                at = until
+        report = shards.add_files(self._files, part=part, verdicts=verdicts)
+        _end(progress, self.n_bytes)
+        self.check_unchanged()
+        self._read = report.pop("read")
+        if verdicts is not None and part is None and not rows:
+            wanted = sum(n_bytes for _, _, n_bytes in verdicts.counts())
+            if report["removed"][1] != wanted:
+                raise ValueError(f"{self.name}: changed while it was read; start again")
+        self.report = self._completed(report) | ({"kept_files": len(rows)} if rows else {})
+        if kept is not None and kept.report is not None:
+            self.report = dict(kept.report)
 
     def write_ids(
         self, shards: ShardSet, *, encode: Callable[[list[str]], list[bytes]], progress: Progress | None = None
@@ -193,18 +347,54 @@ class Corpus:
             if progress is not None:
                 progress(done, self.n_bytes)
         _end(progress, self.n_bytes)
+        self.check_unchanged()
         self.report = {"bytes_read": done, "bytes_used": done, "invalid_sequences": 0, **self.report}
         if self._files is not None:
-            self._read = [(n_bytes, xxh3_file(path)) for path, n_bytes in self._files.files()]
+            self._read = [(n_bytes, xxh3_file(path), 0) for path, n_bytes in self._files.files()]
 
-    def lineage(self) -> dict[str, Any] | None:
-        """What the last `write` read, for the manifest: settings, files, their lengths and checksums."""
+    def check_unchanged(self) -> None:
+        """Returns when no file has been written to since the corpus was made; one that is gone was read before.
+
+        Raises:
+            ValueError: One has: passes over it may have seen different text.
+        """
+        now = self._as_found()
+        changed = next((path for path, found in self._found.items() if path in now and now[path] != found), None)
+        if changed is not None:
+            raise ValueError(f"{changed}: changed while it was read; start again")
+
+    def _as_found(self) -> dict[str, tuple[int, int]]:
+        """Size and date of each file that is there."""
+        found = {}
+        for path in self.files:
+            with suppress(FileNotFoundError):
+                facts = path.stat()
+                found[str(path)] = facts.st_size, facts.st_mtime_ns
+        return found
+
+    def identity(self) -> dict[str, Any] | None:
+        """What decides what a pass gives, without reading it: settings, and path, size and date of each file."""
         if self._files is None:
             return None
-        sources = [
-            {"path": _spelled(path), "bytes": n_bytes, "xxh3": xxh3}
-            for path, (n_bytes, xxh3) in zip(self.files, self._read, strict=True)
-        ]
+        files = [(self._spelled(path), n_bytes, os.stat(path).st_mtime_ns) for path, n_bytes in self._files.files()]
+        return {**self._settings, "files": files}
+
+    def lineage(self) -> dict[str, Any] | None:
+        """What the last `write` read, for the manifest: settings, files, their lengths and checksums.
+
+        A file of which another part of a whole is to tell has none of these.
+        """
+        if self._files is None:
+            return None
+        verdicts = self._verdicts
+        sources = []
+        for i, ((path, n_bytes), found) in enumerate(zip(self._files.files(), self._read, strict=True)):
+            source: dict[str, Any] = {"path": self._spelled(path), "bytes": n_bytes}
+            if found is not None:
+                source |= {"xxh3": found[1], "documents": found[2]}
+            if verdicts is not None:
+                source["removed"] = verdicts.digest(i)
+            sources.append(source)
         return {**self._settings, "sources": sources}
 
     def unchanged_since(self, lineage: Any) -> bool:
@@ -219,9 +409,28 @@ class Corpus:
         if any(old.get("bytes") != n_bytes for old, (_, n_bytes) in zip(sources, found, strict=True)):
             return False
         return all(
-            old.get("path") == _spelled(path) and old.get("xxh3") == xxh3_file(path)
+            old.get("path") == self._spelled(path) and old.get("xxh3") == xxh3_file(path)
             for old, (path, _) in zip(sources, found, strict=True)
         )
+
+    def _spelled(self, path: str | os.PathLike[str]) -> str:
+        r"""A path as text; bytes of it that are no UTF-8, which JSON cannot hold, are shown as `\xe9`."""
+        if self._spool is not None and os.fspath(path) == self._spool.name:
+            return "-"
+        return os.fsencode(path).decode(errors="backslashreplace")
+
+    def settings_of(self, lineage: Any) -> bool:
+        """Whether a manifest's `corpus` was read in the same way, whatever its files."""
+        return isinstance(lineage, dict) and {k: v for k, v in lineage.items() if k != "sources"} == self._settings
+
+    def _completed(self, report: dict[str, Any]) -> dict[str, Any]:
+        """A report with what each filter left out in place of the sum, and with the files that were passed over."""
+        assert self._files is not None
+        counts = [] if self._verdicts is None else self._verdicts.counts()
+        report["removed"] = {rule: [documents, n_bytes] for rule, documents, n_bytes in counts}
+        report["refused"] = list(report["refused"])
+        report["skipped_files"] = len(self._files.skipped())
+        return report
 
     def _each_text(self, n: int | None = None) -> Iterator[str]:
         """The documents; of a sequence with more than `n`, so many of them at even distances."""
@@ -234,9 +443,9 @@ class Corpus:
                 raise TypeError(f"document {i} must be a str, got {type(text).__name__}")
             yield text
 
-    def _add_to_report(self, seen: dict[str, int], progress: Progress | None) -> None:
-        for name, n in seen.items():
-            self.report[name] = self.report.get(name, 0) + n
+    def _add_to_report(self, seen: dict[str, Any], progress: Progress | None) -> None:
+        seen |= {"removed": {}, "refused": list(seen["refused"])}
+        self.report = added(self.report, seen) if self.report else seen
         if progress is not None:
             progress(self.report["bytes_read"], None)
 
@@ -303,9 +512,16 @@ class _Once:
         return texts
 
 
-def _spelled(path: str | os.PathLike[str]) -> str:
-    r"""A path as text; bytes of it that are no UTF-8, which JSON cannot hold, are shown as `\xe9`."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+def _spooled() -> "tempfile._TemporaryFileWrapper[bytes]":
+    """Standard input as a file: it comes once, and is read several times."""
+    spool = tempfile.NamedTemporaryFile(prefix="tinygpt-stdin-")  # noqa: SIM115  it lives as long as the corpus
+    try:
+        shutil.copyfileobj(sys.stdin.buffer, spool)
+        spool.flush()
+    except OSError as error:
+        error.filename = f"{spool.name} (standard input; TMPDIR names another place)"
+        raise
+    return spool
 
 
 def _rule_names(names: Sequence[str]) -> list[str]:
@@ -328,8 +544,8 @@ def _part_line(n_taken: int, total: int | None, report: Mapping[str, int]) -> st
     return f"{report.get('bytes_read', 0):,} bytes, from {documents}"
 
 
-def _with_total(progress: Progress | None, total: int | None) -> Callable[[int], object] | None:
-    return None if progress is None else lambda done: progress(done, total)
+def _with_total(progress: Progress | None, total: int | None, before: int = 0) -> Callable[[int], object] | None:
+    return None if progress is None else lambda done: progress(before + done, total)
 
 
 def _end(progress: Progress | None, total: int | None) -> None:

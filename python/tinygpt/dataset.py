@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinygpt._core import FormatError
-from tinygpt.anydataset import share_of
+from tinygpt.anydataset import Span, share_of
 from tinygpt.permutation import permute
 from tinygpt.targetbits import ArrayTargets, Targets
 from tinygpt.tokenfiles import DOORS, OpenTokens, as_tokens, refuse
@@ -235,12 +235,26 @@ class TokenDataset:
 
     def take(self, first: int, count: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
         """The `count` windows from place `first` of the endless row on: x and y, each int64 (count, T)."""
+        return self._read(self._windows(first, count, seed))
+
+    def spans(self, first: int, count: int, *, seed: int = 0) -> list[Span]:
+        """Where these windows lie."""
+        starts, lengths = self._places(self._windows(first, count, seed))  # each (count,)
+        rows, read = zip(starts.tolist(), lengths.tolist(), strict=True), self._tokens.read
+        return [Span(folder=self.folder, split=self.split, start=n, ids=read(n, length - 1)) for n, length in rows]
+
+    def tokens_at(self, position: int, count: int) -> NDArray[np.int64]:
+        """So many tokens from a place on, int64 (count,)."""
+        return np.asarray(self._tokens.read(position, count), np.int64)
+
+    def _windows(self, first: int, count: int, seed: int) -> NDArray[np.int64]:
+        """Numbers of the windows from place `first` of the endless row on, int64 (count,)."""
         epochs, places = range(first // len(self), (first + count - 1) // len(self) + 1), []
         for epoch in epochs:
             low, high = epoch * len(self), (epoch + 1) * len(self)
             run = np.arange(max(first, low) - low, min(first + count, high) - low)
             places.append(permute(run, len(self), seed=seed, epoch=epoch) if self.shuffle else run)
-        return self._read(np.concatenate(places))
+        return np.concatenate(places)
 
     def memmap(self) -> NDArray[Any] | list[NDArray[Any]]:
         """The tokens, mapped and read-only when they lie in files: one array, or a list of one a shard when several."""

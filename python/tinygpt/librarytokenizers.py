@@ -20,7 +20,7 @@ from tinygpt.formats import limits
 from tinygpt.manifest import Manifest
 from tinygpt.shardfolder import ShardFolder
 from tinygpt.specials import BOS_NAMES, EOT_NAMES, PAD_NAMES
-from tinygpt.staging import write_file
+from tinygpt.staging import WorkFolder, write_file
 from tinygpt.tokenids import Ids, as_uint32, given_text, given_texts
 
 if TYPE_CHECKING:
@@ -251,17 +251,27 @@ def _write_shards(
     *,
     val_fraction: float = 0.01,
     shard_tokens: int = 100_000_000,
+    split: str = "hash",
+    shuffle: int | None = None,
+    part: tuple[int, int] | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
     training: Mapping[str, Any] | None = None,
+    work: WorkFolder | None = None,
 ) -> Manifest:
-    """Shards of a corpus. A document is held whole and goes whole to train or val, by a hash of its content."""
+    """Shards of a corpus; a document is held whole while it is encoded."""
+    if part is not None:
+        raise ValueError(
+            "parts of a whole are for byte-level BPE, and a library reads this tokenizer; prepare it whole"
+        )
     corpus = as_corpus(source)
     place = ShardFolder(
         tokenizer=tokenizer,
         folder=Path(folder),
         val_fraction=val_fraction,
         shard_tokens=shard_tokens,
+        split=split,
+        shuffle=shuffle,
         training=training,
     )
     open_shards = partial(
@@ -276,7 +286,8 @@ def _write_shards(
     def encode(texts: list[str]) -> list[bytes]:
         return [np.asarray(ids, "<u4").tobytes() for ids in tokenizer.encode_batch(texts, threads=threads)]
 
-    return place.write(corpus, open_shards, partial(corpus.write_ids, encode=encode, progress=progress))
+    fill = partial(corpus.write_ids, encode=encode, progress=progress)
+    return place.write(corpus, open_shards, fill, work=work)
 
 
 def _stream(decode: Callable[[list[int]], str], ids: Iterable[int]) -> Iterator[str]:

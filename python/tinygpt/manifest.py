@@ -31,6 +31,8 @@ class Shard:
     """xxh3-64 of the file, 16 hex digits."""
     idx_xxh3: str
     """xxh3-64 of its `.idx`, 16 hex digits."""
+    map_xxh3: str | None = None
+    """xxh3-64 of its `.map`, 16 hex digits; None in folders of before there were any."""
     targets: int | None = None
     """Tokens that are to be learnt, by its `.targets`; None where there is no such file and all are."""
     targets_xxh3: str | None = None
@@ -42,6 +44,8 @@ class Shard:
             _require(self, name, "a whole number from 0", lambda value: _whole(value, 0))
         for name in ("xxh3", "idx_xxh3"):
             _require(self, name, "16 hex digits", _like("[0-9a-f]{16}"))
+        if self.map_xxh3 is not None:
+            _require(self, "map_xxh3", "16 hex digits", _like("[0-9a-f]{16}"))
         if self.targets is None and self.targets_xxh3 is None:
             return
         _require(self, "targets", "a number of tokens", lambda value: _whole(value, 0, self.tokens + 1))
@@ -69,6 +73,14 @@ class Manifest:
     """Share of the text that was set aside for validation."""
     shard_tokens: int = 100_000_000
     """Most tokens in one shard."""
+    split: str = "hash"
+    """How val was chosen: "hash" of each document, or the "last" share of the tokens."""
+    tail_of: str | None = None
+    """Where val is the end of train: the side, "train" or "val", that all documents had fallen to; else None."""
+    shuffle: int | None = None
+    """Seed of the order of documents; None when they lie in the order of the corpus."""
+    part: tuple[int, int] | None = None
+    """Which part of a whole this is, from 0, and how many there are; None when it is the whole."""
     corpus: Mapping[str, Any] | None = None
     """Sources and cleaning rules; None when the text came from an iterable."""
     report: Mapping[str, Any] = field(default_factory=dict)
@@ -90,6 +102,10 @@ class Manifest:
         _require(self, "fingerprint", "64 hex digits", _like("[0-9a-f]{64}"))
         _require(self, "val_fraction", "a number from 0 to 1", _is_fraction)
         _require(self, "shard_tokens", "a whole number from 1", lambda value: _whole(value, 1))
+        _require(self, "split", "hash or last", lambda value: value in ("hash", "last"))
+        _require(self, "tail_of", "null, train or val", lambda value: value in (None, "train", "val"))
+        _require(self, "shuffle", "null or a whole number from 0", lambda value: value is None or _whole(value, 0))
+        _require(self, "part", "null or a number and a greater one", lambda value: value is None or _is_part(value))
         _require(self, "corpus", "null or an object", lambda value: value is None or isinstance(value, Mapping))
         _require(self, "report", "an object", lambda value: isinstance(value, Mapping))
         _require(self, "training", "null or an object", lambda value: value is None or isinstance(value, Mapping))
@@ -117,8 +133,9 @@ class Manifest:
     def save(self, folder: str | Path) -> None:
         """Writes `manifest.json` whole into an existing folder: last, for a folder without it is unfinished."""
         content = {"format": _FORMAT, "version": _VERSION, **asdict(self)}
-        for shard in (shard for shards in content["splits"].values() for shard in shards if shard["targets"] is None):
-            del shard["targets"], shard["targets_xxh3"]
+        for shard in (shard for shards in content["splits"].values() for shard in shards):
+            for name in [name for name in ("map_xxh3", "targets", "targets_xxh3") if shard[name] is None]:
+                del shard[name]
         text = json.dumps(content, indent=1, ensure_ascii=False)
         write_file(Path(folder) / "manifest.json", text + "\n")
 
@@ -160,13 +177,12 @@ class Manifest:
                 raise FormatError(
                     f"{path}: header says {name} {found}, but manifest.json says {value}; write the shards again"
                 )
-        size = index.stat().st_size
-        if size != 8 * shard.documents:
-            raise FormatError(
-                f"{index}: {size} bytes, but manifest.json promises {shard.documents} documents "
-                f"({8 * shard.documents} bytes); write the shards again"
-            )
         sums = {path: shard.xxh3, index: shard.idx_xxh3}
+        _check_entries(index, shard.documents, 8)
+        if shard.map_xxh3 is not None:
+            origins = path.with_suffix(".map")
+            sums[origins] = shard.map_xxh3
+            _check_entries(origins, shard.documents, 24)
         if shard.targets_xxh3 is not None:
             targets = path.with_suffix(".targets")
             sums[targets], size, promised = shard.targets_xxh3, targets.stat().st_size, -(-shard.tokens // 8)
@@ -190,6 +206,8 @@ class Manifest:
         splits = found.get("splits")
         if not isinstance(splits, dict) or not all(isinstance(shards, list) for shards in splits.values()):
             raise ValueError(f"splits must be an object of lists of shards, found {splits!r:.80}")
+        if isinstance(part := found.get("part"), list):
+            found["part"] = tuple(part)
         return _build(cls, found | {"splits": {name: _shards(name, shards) for name, shards in splits.items()}})
 
 
@@ -203,6 +221,16 @@ def check_replaceable(folder: Path) -> None:
         raise FileExistsError(f"{folder} exists and is no prepared folder; choose another name or remove it")
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; choose another name for the folder")
+
+
+def _check_entries(path: Path, n_documents: int, entry_bytes: int) -> None:
+    """Nothing, if the file holds an entry for each document."""
+    size, promised = path.stat().st_size, entry_bytes * n_documents
+    if size != promised:
+        raise FormatError(
+            f"{path}: {size} bytes, but manifest.json promises {n_documents} documents ({promised} bytes); "
+            "write the shards again"
+        )
 
 
 def _is_prepared(folder: Path) -> bool:
@@ -242,6 +270,10 @@ def _require(owner: object, name: str, wanted: str, holds: Callable[[Any], bool]
 
 def _whole(value: object, low: int, high: int = 2**64) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value < high
+
+
+def _is_part(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and _whole(value[1], 1) and _whole(value[0], 0, value[1])
 
 
 def _is_fraction(value: object) -> bool:

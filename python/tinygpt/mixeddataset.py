@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tinygpt.anydataset import AnyDataset, share_of
+from tinygpt.anydataset import AnyDataset, Span, share_of
 from tinygpt.turns import Turns
 
 
@@ -141,6 +141,11 @@ class MixedDataset:
             if rows:  # its windows follow one another in its own row
                 x[rows], y[rows] = source.take(turns[rows[0]][1], len(rows), seed=seed)
         return x, y
+
+    def spans(self, first: int, count: int, *, seed: int = 0) -> list[Span]:
+        """Where these windows lie, as `TokenDataset.spans`."""
+        turns = [self._turns.at(n) for n in range(first, first + count)]
+        return [span for whose, place in turns for span in self.sources[whose].spans(place, 1, seed=seed)]
 
     def batch(
         self, k: int, *, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1

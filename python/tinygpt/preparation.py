@@ -1,21 +1,42 @@
 """From text to a folder of shards: the tokenizer trained where none is given, and nothing done twice."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from tinygpt._core import Counts, FormatError
-from tinygpt.chats import Chats, is_chats, n_unread
+from tinygpt._core import Counts, FormatError, xxh3_file
+from tinygpt.chats import Chats, is_chats
 from tinygpt.chatshards import write_chats
 from tinygpt.chattemplate import CHAT_TOKENS, knows_chats
 from tinygpt.corpus import Corpus, Progress
 from tinygpt.foreigntokenizer import LoadedTokenizer, is_rank_file, load_tokenizer
 from tinygpt.manifest import Manifest, check_replaceable
+from tinygpt.shardfolder import key_of
 from tinygpt.specials import SPECIAL_SETS, check_ends_documents
+from tinygpt.staging import WorkFolder, resumable_folder, sweep
 from tinygpt.tokenizer import Tokenizer
+
+_READING = (
+    "format",
+    "documents",
+    "separator",
+    "text_field",
+    "header",
+    "delimiter",
+    "include",
+    "malformed",
+    "clean",
+    "invalid",
+    "min_chars",
+    "max_chars",
+    "language",
+    "quality",
+    "dedup",
+)
+"""Fields that say how text is read, each named as an argument of `Corpus`."""
 
 Bar = Callable[[str], AbstractContextManager[Progress | None]]
 """Gives, for the name of a stage, what is told of its progress."""
@@ -36,14 +57,38 @@ class Preparation:
         (True, True)
     """
 
-    documents: str = "file"
-    """What a document is: file (or what stands between <|endoftext|> lines in it), or line."""
+    format: Literal["text", "jsonl", "json", "csv", "tsv", "warc", "parquet", "tar", "zip"] | None = None
+    """What the files are; none tells by their names, packed (.gz .zst .xz .bz2) or not."""
+    documents: Literal["file", "line", "blank"] = "file"
+    """What a document is in text: file (or what stands between lines that are --separator), line, or blank (what stands
+    between blank lines)."""
+    separator: str = "<|endoftext|>"
+    """Line that ends a document in text."""
+    text_field: str | None = None
+    """Text of a record: key of JSON (data.text for one in another), column by name or number from 0; none looks for
+    text, content, body, messages, or prompt and completion."""
+    header: bool | None = None
+    """The first row of a .csv or .tsv names its columns; none finds out."""
+    delimiter: str | None = None
+    """Stands between two fields of a .csv; none finds out."""
     include: tuple[str, ...] = ()
-    """Globs that the files of a folder must match; none takes text, markdown and source code."""
+    """Globs that the files of a folder must match; none takes all text, source code and data formats."""
     clean: tuple[str, ...] = ()
-    """Cleaning rules, applied in order: newlines, whitespace, lowercase, drop-empty-lines."""
-    invalid: str = "replace"
-    """What becomes of bytes that are not UTF-8: replace (by U+FFFD, counted) or error."""
+    """Cleaning rules, applied in order: newlines, whitespace, lowercase, drop-empty-lines, strip-control, nfc,
+    html-entities, mask-urls, mask-emails, gutenberg."""
+    invalid: Literal["replace", "error", "skip"] = "replace"
+    """What becomes of bytes that are not UTF-8: replace (by U+FFFD, counted), error, or skip (the document is left
+    out)."""
+    min_chars: int | None = None
+    """Leave out documents of fewer characters."""
+    max_chars: int | None = None
+    """Leave out documents of more characters."""
+    language: tuple[str, ...] = ()
+    """Leave out documents in other languages than these (en, de, ...)."""
+    quality: Literal["gopher", "c4"] | None = None
+    """Leave out documents that these rules find poor."""
+    dedup: Literal["exact", "near"] | None = None
+    """Leave out documents that came before: exact, the same text; near, most of the same words in a row, too."""
     tokenizer: Path | None = None
     """Tokenizer to use, a folder, tokenizer.json or .tiktoken file (which takes --pattern and --special-tokens, since
     it names neither); none trains one on the text."""
@@ -58,11 +103,15 @@ class Preparation:
     """Train the tokenizer on a sample of at most so many documents, spread over the files."""
     val_fraction: float = 0.01
     """Share of the text set apart for validation, from 0 to below 1; not with --val-data."""
+    split: Literal["hash", "last"] = "hash"
+    """What is set apart: hash, documents by a hash of their text; last, the end of the text."""
+    shuffle: int | None = None
+    """Seed by which documents are shuffled; none leaves them in order."""
     shard_tokens: int = 100_000_000
     """Most tokens in one file."""
     malformed: Literal["error", "skip"] = "error"
-    """What becomes of a record of a .jsonl of chats that is no conversation: error, or skip (counted). A file whose
-    first record has none of its keys is refused always."""
+    """What becomes of a record that cannot be used (no text in it, no conversation in a file of chats): error, or skip
+    (counted)."""
     add_chat_tokens: bool = False
     """Add the special tokens of chats to --tokenizer where it lacks them."""
 
@@ -71,6 +120,8 @@ class Preparation:
             raise ValueError(f"val_fraction must be at least 0 and below 1, got {self.val_fraction}")
         if not 0 < self.shard_tokens < 2**31:
             raise ValueError(f"shard_tokens must be from 1 to 2147483647, got {self.shard_tokens}")
+        if self.shuffle is not None and not 0 <= self.shuffle < 2**64:
+            raise ValueError(f"shuffle must be a seed from 0 to 2^64 - 1, got {self.shuffle}")
 
     @property
     def special_names(self) -> tuple[str, ...]:
@@ -79,39 +130,34 @@ class Preparation:
             return SPECIAL_SETS.get(self.special_tokens[0], self.special_tokens)
         return self.special_tokens
 
-    def corpus(self, paths: Sequence[str | Path], *, threads: int | None = None) -> Corpus | Chats:
+    def corpus(
+        self, paths: Sequence[str | Path], *, exclude: Path | None = None, threads: int | None = None
+    ) -> Corpus | Chats:
         """The text of these files and folders, or the chats of .jsonl files.
+
+        Args:
+            paths: Files, folders, globs, or lists as `@list.txt`.
+            exclude: A folder that is written to, whose files are left out.
+            threads: None means one for each core.
 
         Raises:
             FileNotFoundError: A path does not exist.
-            ValueError: A folder without text files, an unknown rule or choice, or both text and chats.
+            ValueError: A folder with nothing to read, an unknown rule or choice, or both text and chats.
         """
-        chats = [path for path in paths if is_chats(Path(path))]
+        how = {name: getattr(self, name) for name in _READING}
+        plain = Preparation()
+        set_for_text = [name for name in _READING if how[name] != getattr(plain, name) and name != "malformed"]
+        chats = [path for path in paths if not set(set_for_text) & {"text_field", "format"} and is_chats(Path(path))]
         if chats and len(chats) < len(paths):
             other = next(path for path in paths if path not in chats)
             raise ValueError(f"{chats[0]} holds chats and {other} text; prepare them apart, each into its own --out")
         if chats:
-            for name in ("documents", "include", "clean", "invalid"):
-                if getattr(self, name) != getattr(Preparation(), name):
-                    raise ValueError(f"--{name} is for text, but {chats[0]} holds chats; leave it away")
+            for name in set_for_text:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} is for text, but {chats[0]} holds chats; leave it away")
             return Chats(chats, malformed=self.malformed)
-        return Corpus(
-            list(paths),
-            include=self.include or None,
-            documents=self.documents,
-            clean=self.clean,
-            invalid=self.invalid,
-            threads=threads,
-        )
-
-    def left_out(self, paths: Sequence[str | Path]) -> list[str]:
-        """A line for each folder with text in it whose chats are not read."""
-        counts = {path: n_unread(Path(path)) for path in paths if not self.include}
-        return [
-            f"{path}: text; its {n:,} .jsonl files are not read, chats are named by themselves"
-            for path, n in counts.items()
-            if n
-        ]
+        how |= {"include": self.include or None, "language": self.language or None}
+        return Corpus(list(paths), exclude=exclude, threads=threads, **how)
 
     def named_tokenizer(self) -> LoadedTokenizer | None:
         """The tokenizer that was named, if one was; a file of ranks gets pattern and special tokens from here."""
@@ -182,6 +228,7 @@ class Preparation:
         folder: str | Path,
         *,
         vocab_size: int,
+        part: tuple[int, int] | None = None,
         bar: Bar = lambda stage: nullcontext(),
         threads: int | None = None,
     ) -> tuple[Manifest, bool]:
@@ -191,6 +238,7 @@ class Preparation:
             corpus: What to encode.
             folder: Where it goes, whole or not at all.
             vocab_size: Ids of the tokenizer, if one is trained.
+            part: Write only the part of this number, from 0, of so many.
             bar: Called with the name of each stage; gives a context manager, which gives a function of the bytes
                 done and the bytes there are.
             threads: None means one for each core.
@@ -198,21 +246,56 @@ class Preparation:
         check_replaceable(Path(folder))
         if self.tokenizer is None:  # before minutes are spent on training one
             check_ends_documents(self.special_names)
-        found = self._current(corpus, Path(folder), vocab_size)
+        found = self._current(corpus, Path(folder), vocab_size, part)
         if found is not None:
+            place = Path(folder).absolute()
+            sweep(place.parent, place.name)
             return found, False
+        training = None if self.tokenizer else self._training(corpus, vocab_size)
+        with resumable_folder(folder, key=self._key(corpus, Path(folder), training, part)) as work:
+            tokenizer = self._tokenizer_in(work, corpus, vocab_size=vocab_size, bar=bar, threads=threads)
+            with bar("shards") as progress:
+                how: dict[str, Any] = {
+                    "val_fraction": self.val_fraction,
+                    "shard_tokens": self.shard_tokens,
+                    "split": self.split,
+                    "shuffle": self.shuffle,
+                    "threads": threads,
+                    "progress": progress,
+                    "training": training,
+                    "work": work,
+                }
+                if isinstance(corpus, Chats):
+                    if part is not None:
+                        raise ValueError("--shard is for text; chats are prepared whole")
+                    return write_chats(corpus, tokenizer, folder, **how), True
+                return tokenizer.write_shards(corpus, folder, part=part, **how), True
+
+    def _tokenizer_in(
+        self, work: WorkFolder, corpus: Corpus | Chats, *, vocab_size: int, bar: Bar, threads: int | None
+    ) -> LoadedTokenizer:
+        """The tokenizer that an earlier process has trained for this, or that was named, or a new one."""
+        place = work.journal / "tokenizer"
+        if self.tokenizer is not None:
+            return self.tokenizer_for(corpus, vocab_size=vocab_size, bar=bar, threads=threads)
+        if work.is_continued and place.is_dir():
+            return load_tokenizer(place)
+        if isinstance(corpus, Corpus):
+            with bar("filters") as progress:
+                corpus.judge(threads=threads, progress=progress)
         tokenizer = self.tokenizer_for(corpus, vocab_size=vocab_size, bar=bar, threads=threads)
-        with bar("shards") as progress:
-            how: dict[str, Any] = {
-                "val_fraction": self.val_fraction,
-                "shard_tokens": self.shard_tokens,
-                "threads": threads,
-                "progress": progress,
-                "training": None if self.tokenizer else self._training(corpus, vocab_size),
-            }
-            if isinstance(corpus, Chats):
-                return write_chats(corpus, tokenizer, folder, **how), True
-            return tokenizer.write_shards(corpus, folder, **how), True
+        tokenizer.save(place)
+        return tokenizer
+
+    def _key(
+        self, corpus: Corpus | Chats, folder: Path, training: Mapping[str, object] | None, part: tuple[int, int] | None
+    ) -> str:
+        """Says what is done: another process may go on with the same alone."""
+        identity = corpus.identity() if isinstance(corpus, Corpus) else None
+        tokenizer = training if self.tokenizer is None else getattr(self.named_tokenizer(), "fingerprint", None)
+        old = folder / "manifest.json"
+        sizes = (self.val_fraction, self.shard_tokens, self.split, self.shuffle, part)
+        return key_of(corpus=identity, tokenizer=tokenizer, sizes=sizes, old=xxh3_file(old) if old.is_file() else None)
 
     def _names_for(self, corpus: Corpus | Chats) -> list[str]:
         """The special tokens of a tokenizer that is trained."""
@@ -229,12 +312,15 @@ class Preparation:
             "max_documents": self.max_documents,
         }
 
-    def _current(self, corpus: Corpus | Chats, folder: Path, vocab_size: int) -> Manifest | None:
+    def _current(
+        self, corpus: Corpus | Chats, folder: Path, vocab_size: int, part: tuple[int, int] | None
+    ) -> Manifest | None:
         """The manifest of `folder` if what would be written there lies there, whole."""
         if not (folder / "manifest.json").is_file():
             return None
         manifest = Manifest.load(folder)
-        if (manifest.val_fraction, manifest.shard_tokens) != (self.val_fraction, self.shard_tokens):
+        found = (manifest.val_fraction, manifest.shard_tokens, manifest.split, manifest.shuffle, manifest.part)
+        if part is not None or found != (self.val_fraction, self.shard_tokens, self.split, self.shuffle, part):
             return None
         named = self.named_tokenizer()
         if named is not None:
@@ -244,7 +330,7 @@ class Preparation:
         if not is_same or not corpus.unchanged_since(manifest.corpus):
             return None
         try:
-            manifest.check(folder)
+            manifest.check(folder, verify=True)
             is_whole = load_tokenizer(folder).fingerprint == manifest.fingerprint
         except (FormatError, OSError):
             return None

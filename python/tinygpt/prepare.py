@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -14,8 +14,14 @@ from tinygpt.chats import Chats
 from tinygpt.command import byte_bar, run
 from tinygpt.config import read
 from tinygpt.corpus import Corpus
-from tinygpt.manifest import Shard
+from tinygpt.corpusreport import before_and_after, report_lines
+from tinygpt.download import fetch_all, fetch_collection, urls_of
+from tinygpt.joining import join_parts
+from tinygpt.manifest import Manifest, Shard
 from tinygpt.preparation import Preparation
+
+_COMMON_CRAWL = "https://data.commoncrawl.org"
+"""Where the paths lie that Common Crawl's lists hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,19 +29,38 @@ class PrepareFlags:
     """What to prepare and where to."""
 
     paths: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Files and folders of text, or of chats in .jsonl files."""
+    """Files, folders and globs of text or data, @list.txt for a file with a path a line, - for standard input."""
     out: Path | None = None
     """Folder to write; none takes data/NAME, NAME being that of the first path."""
     vocab_size: int = 8192
     """Ids of the tokenizer that is trained: 256 bytes, merges, special tokens."""
     tokenizer_only: bool = False
     """Train and save the tokenizer, write no shards."""
+    show: int | None = None
+    """Print so many documents before and after cleaning and filters, write nothing."""
+    dry_run: bool = False
+    """Read, clean and filter everything and print the counts, write nothing."""
+    shard: str | None = None
+    """I/N: write only the I-th of N parts of the whole, for --merge."""
+    merge: bool = False
+    """PATHS are the folders of all parts: put them together."""
+    download: Literal["tinyshakespeare", "gutenberg-small"] | None = None
+    """Fetch texts in the public domain and prepare these; they are kept beside --out."""
+    urls: Path | None = None
+    """File with an address a line: fetch these and prepare them; they are kept beside --out."""
     threads: int | None = None
     """Threads; none takes one for each core."""
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be at least 1, got {self.threads}")
+        for name in ("threads", "show"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        _part(self.shard)
+        if self.merge and (
+            self.shard or self.tokenizer_only or self.show or self.dry_run or self.download or self.urls
+        ):
+            raise ValueError("--merge puts parts together that are prepared already; leave other work to other calls")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,55 +69,131 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare(argv: Sequence[str]) -> int:
-    about = "Turns text into a tokenizer and shards of tokens. A folder whose text has not changed is left as it is."
+    about = (
+        "Turns text into a tokenizer and shards of tokens. A folder whose text has not changed is left as it is, and "
+        "what was killed goes on where it was when it is called again."
+    )
     options = read(argv, {"": PrepareFlags, "text": Preparation}, prog="tinygpt prepare", description=about)
     flags, preparation = options.build(PrepareFlags), options.build(Preparation)
-    if not flags.paths:
-        raise ValueError("PATHS is missing: files or folders of text")
-    out = flags.out or Path("data") / flags.paths[0].resolve().stem
-    corpus = preparation.corpus(list(flags.paths), threads=flags.threads)
-    for line in preparation.left_out(flags.paths):
-        print(line)
+    paths = _paths(flags)
+    out = flags.out or Path("data") / _name_of(flags)
+    if flags.merge:
+        return _merged(flags, out)
+    corpus = preparation.corpus(paths, exclude=out, threads=flags.threads)
+    if flags.show is not None:
+        return _shown(corpus, flags.show)
     begin = time.perf_counter()
+    if flags.dry_run:
+        return _counted(corpus, begin)
     if flags.tokenizer_only:
-        if preparation.tokenizer is not None:
-            raise ValueError("--tokenizer-only trains a tokenizer and --tokenizer names a trained one; leave one out")
-        if (out / "manifest.json").is_file():
-            raise FileExistsError(f"{out} holds shards, which need their own tokenizer.json; choose another --out")
-        tokenizer = preparation.tokenizer_for(corpus, vocab_size=flags.vocab_size, bar=byte_bar, threads=flags.threads)
-        tokenizer.save(out)
-        _say_corpus(corpus, time.perf_counter() - begin)
-        print(f"tokenizer  {tokenizer.vocab_size:,} ids, fingerprint {tokenizer.fingerprint[:8]}: {out}/tokenizer.json")
-        return 0
+        return _tokenizer_alone(flags, preparation, corpus, out, begin)
     how: dict[str, Any] = {"vocab_size": flags.vocab_size, "bar": byte_bar, "threads": flags.threads}
-    manifest, is_new = preparation.prepare(corpus, out, **how)
+    manifest, is_new = preparation.prepare(corpus, out, part=_part(flags.shard), **how)
     if not is_new:
         print(f"{out}: prepared already, and nothing has changed")
         return 0
     _say_corpus(corpus, time.perf_counter() - begin)
-    print(f"tokenizer  {manifest.vocab_size:,} ids, fingerprint {manifest.fingerprint[:8]}: {tokenizer_file(out)}")
-    for name, shards in manifest.splits.items():
-        print(_split_line(name, shards, out))
-    print(f"next: tinygpt train --data {out}")
+    _say_shards(manifest, out)
+    return 0
+
+
+def _paths(flags: PrepareFlags) -> list[Path]:
+    """What is read: what was named, or what had to be fetched first."""
+    if flags.download is None and flags.urls is None:
+        if not flags.paths:
+            raise ValueError("PATHS is missing: files or folders of text")
+        return list(flags.paths)
+    if flags.paths or (flags.download is not None and flags.urls is not None):
+        raise ValueError("PATHS, --download and --urls each say what to prepare; give one of them")
+    place = (flags.out or Path("data") / _name_of(flags)).with_name(f"{_name_of(flags)}-files")
+    with byte_bar("download") as progress:
+        if flags.urls is not None:
+            return fetch_all(urls_of(flags.urls, base=_COMMON_CRAWL), place, progress=progress)
+        assert flags.download is not None
+        return fetch_collection(flags.download, place, progress=progress)
+
+
+def _name_of(flags: PrepareFlags) -> str:
+    """What prepared data are called unless --out says it."""
+    if flags.download is not None:
+        return flags.download
+    first = flags.urls or (flags.paths[0] if flags.paths else Path("text"))
+    text = str(first).removeprefix("@")
+    if text == "-":
+        return "stdin"
+    name = Path(text).resolve().name.split("*")[0].strip("-_. ")
+    return name.split(".")[0] or "text"
+
+
+def _part(text: str | None) -> tuple[int, int] | None:
+    """Number, from 0, and count of the parts of `I/N`."""
+    if text is None:
+        return None
+    number, _, count = text.partition("/")
+    if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+        raise ValueError(f"shard must be I/N with I from 1 to N, such as 1/4, got {text!r}")
+    return int(number) - 1, int(count)
+
+
+def _merged(flags: PrepareFlags, out: Path) -> int:
+    if not flags.paths:
+        raise ValueError("PATHS is missing: the folders of all parts")
+    if flags.out is None:
+        raise ValueError("--out is missing: where the whole goes")
+    _say_shards(join_parts(flags.paths, out), out)
+    return 0
+
+
+def _shown(corpus: Corpus | Chats, n: int) -> int:
+    if isinstance(corpus, Chats):
+        raise ValueError(f"--show is for text, but {corpus.name} holds chats; tinygpt show does it")
+    for line in before_and_after(corpus.pairs(), n):
+        print(line)
+    return 0
+
+
+def _counted(corpus: Corpus | Chats, begin: float) -> int:
+    for _ in corpus:
+        pass
+    _say_corpus(corpus, time.perf_counter() - begin)
+    return 0
+
+
+def _tokenizer_alone(
+    flags: PrepareFlags, preparation: Preparation, corpus: Corpus | Chats, out: Path, begin: float
+) -> int:
+    if preparation.tokenizer is not None:
+        raise ValueError("--tokenizer-only trains a tokenizer and --tokenizer names a trained one; leave one out")
+    if (out / "manifest.json").is_file():
+        raise FileExistsError(f"{out} holds shards, which need their own tokenizer.json; choose another --out")
+    tokenizer = preparation.tokenizer_for(corpus, vocab_size=flags.vocab_size, bar=byte_bar, threads=flags.threads)
+    tokenizer.save(out)
+    _say_corpus(corpus, time.perf_counter() - begin)
+    print(f"tokenizer  {tokenizer.vocab_size:,} ids, fingerprint {tokenizer.fingerprint[:8]}: {out}/tokenizer.json")
     return 0
 
 
 def _say_corpus(corpus: Corpus | Chats, seconds: float) -> None:
-    report = corpus.report
     if isinstance(corpus, Chats):
         print(f"chats      {corpus.summary}")
         return
-    rate = (corpus.n_bytes or report["bytes_read"]) / 1e6 / max(seconds, 1e-9)
-    print(
-        f"text       {len(corpus.files):,} files, {report['documents']:,} documents, {report['bytes_read']:,} bytes "
-        f"in {seconds:.1f} s ({rate:.0f} MB/s)"
-    )
+    rate = (corpus.n_bytes or corpus.report["bytes_read"]) / 1e6 / max(seconds, 1e-9)
+    print(f"text       {len(corpus.files):,} files, {corpus.n_bytes or 0:,} bytes in {seconds:.1f} s ({rate:.0f} MB/s)")
+    for line in report_lines(corpus.report, corpus.skipped):
+        print(line)
     if corpus.sample is not None:
         print(f"sample     {corpus.sample}, for the tokenizer")
-    if report["bytes_used"] != report["bytes_read"]:
-        print(f"cleaned    {report['bytes_used']:,} bytes are left")
-    if report["invalid_sequences"]:
-        print(f"damaged    {report['invalid_sequences']:,} sequences are not UTF-8 and became U+FFFD")
+
+
+def _say_shards(manifest: Manifest, out: Path) -> None:
+    print(f"tokenizer  {manifest.vocab_size:,} ids, fingerprint {manifest.fingerprint[:8]}: {tokenizer_file(out)}")
+    for name, shards in manifest.splits.items():
+        print(_split_line(name, shards, out))
+    if manifest.part is not None:
+        number, count = manifest.part
+        print(f"part       {number + 1} of {count}; next: tinygpt prepare --merge with the folders of all parts")
+        return
+    print(f"next: tinygpt train --data {out}")
 
 
 def _split_line(name: str, shards: Sequence[Shard], out: Path) -> str:

@@ -13,11 +13,14 @@ from tinygpt.command import byte_bar, run
 from tinygpt.config import read
 from tinygpt.contents import Row, contents
 from tinygpt.foreigntokenizer import LoadedTokenizer, load_tokenizer
+from tinygpt.steptrace import tokens_around, windows_of
 from tinygpt.textblocks import decoded, name_of, read_blocks
 from tinygpt.tokenizer import Tokenizer
+from tinygpt.tracing import origin_of, text_of
 from tinygpt.usage import Usage
 
 _SHOWN_TOKENS = 400
+_SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,10 @@ class ShowFlags:
     """Prepared folders, shards and other files of tokens, tokenizers, checkpoints, runs, chats, metrics."""
     verify: bool = False
     """Read all of it and compare every checksum."""
+    at: str | None = None
+    """SPLIT:POSITION: of a prepared folder, which file, document and bytes the token at that place came from."""
+    step: int | None = None
+    """Of a run, the windows that this step was taken on, and where they came from."""
     on: str | None = None
     """How the tokenizer of each path serves this text: a file, `-` for standard input, or the text itself."""
 
@@ -46,6 +53,10 @@ def _show(argv: Sequence[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a locale may lack characters that a token has
         sys.stdout.reconfigure(errors="backslashreplace")
     for path in flags.paths:
+        if flags.at is not None or flags.step is not None:
+            for line in _traced(path, flags):
+                print(line)
+            continue
         kind, rows = contents(path, verify=flags.verify)
         print(f"{path}: {kind}")
         _print(rows)
@@ -54,6 +65,33 @@ def _show(argv: Sequence[str]) -> int:
         if flags.on is not None:
             _show_on(load_tokenizer(path), flags.on)
     return 0
+
+
+def _traced(path: Path, flags: ShowFlags) -> Iterator[str]:
+    """Where a token, or what a step saw, came from."""
+    if flags.at is not None and flags.step is not None:
+        raise ValueError("--at is for prepared folders and --step for runs; give one of them")
+    if flags.step is not None:
+        yield from windows_of(path, flags.step)
+        return
+    split, _, position = (flags.at or "").partition(":")
+    if not position.replace(",", "").isdigit():
+        raise ValueError(f"at must be SPLIT:POSITION, such as train:123456, got {flags.at!r}")
+    origin = origin_of(path, split, int(position.replace(",", "")))
+    yield f"{flags.at}: {origin}"
+    yield f"tokens     {tokens_around(path, split, int(position.replace(',', '')))}"
+    try:
+        yield f"record     {_shortened(text_of(origin))}"
+    except (ValueError, OSError) as error:
+        yield f"record     not shown: {error}"
+
+
+def _shortened(text: str) -> str:
+    """A text on one line, its middle left out where it is long."""
+    if len(text) <= 2 * _SHOWN_CHARACTERS:
+        return repr(text)
+    middle = f" [{len(text) - 2 * _SHOWN_CHARACTERS:,} characters] "
+    return repr(text[:_SHOWN_CHARACTERS]) + middle + repr(text[-_SHOWN_CHARACTERS:])
 
 
 def _print(rows: Iterable[Row]) -> None:

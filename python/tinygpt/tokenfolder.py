@@ -22,9 +22,12 @@ def open_folder(folder: Path, split: str, verify: bool | None) -> OpenTokens:
 
     Raises:
         FormatError: A file is damaged, or the folder is not prepared.
-        ValueError: There is no such split.
+        ValueError: There is no such split, or the folder is a part of a whole.
     """
     manifest = Manifest.load(folder)
+    if manifest.part is not None:
+        number, of = manifest.part
+        raise ValueError(f"{folder} is part {number + 1} of {of}; join all of them with `tinygpt prepare --merge`")
     if split not in manifest.splits:
         raise ValueError(f"{folder} has no split {split!r}; it has {', '.join(manifest.splits) or 'none'}")
     shards, dtype = manifest.splits[split], np.dtype(manifest.dtype).newbyteorder("<")

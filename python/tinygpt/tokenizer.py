@@ -16,10 +16,12 @@ from tinygpt.chattemplate import CHAT_TEMPLATE, knows_chats
 from tinygpt.corpus import Progress, Source, as_corpus
 from tinygpt.formats import peers, tokenizerfiles
 from tinygpt.formats.plaintokenizer import PlainTokenizer
-from tinygpt.manifest import Manifest
+from tinygpt.growth import kept_files
+from tinygpt.manifest import Manifest, check_replaceable
 from tinygpt.paddedbatch import padded_batch
-from tinygpt.shardfolder import ShardFolder
+from tinygpt.shardfolder import ShardFolder, check_ends, key_of
 from tinygpt.specials import END_OF_TEXT, PAD_NAMES, special_ids, special_names
+from tinygpt.staging import WorkFolder
 from tinygpt.textblocks import text_parts
 from tinygpt.tokenids import given_rows, given_text, given_texts, single
 from tinygpt.tokenview import TokenView, table
@@ -386,37 +388,73 @@ class Tokenizer(Vocabulary):
         *,
         val_fraction: float = 0.01,
         shard_tokens: int = 100_000_000,
+        split: str = "hash",
+        shuffle: int | None = None,
+        part: tuple[int, int] | None = None,
         threads: int | None = None,
         progress: Progress | None = None,
         training: Mapping[str, Any] | None = None,
+        work: WorkFolder | None = None,
     ) -> Manifest:
         """Encodes a corpus into `folder`: shards, `tokenizer.json` and, last, `manifest.json`.
 
         Memory does not grow with the corpus. The folder appears whole or not at all; a prepared folder that stands
-        there already is replaced when the new one is complete. The bytes depend on the corpus alone, not on threads.
+        there already is replaced when the new one is complete, and what it holds of the same files is copied from it.
+        The bytes depend on the corpus alone, not on threads nor on how often the process was killed: the same call
+        goes on where the last one had got to.
 
         Args:
             source: As in `train`.
             folder: Where to write; any other folder that is not empty is refused.
-            val_fraction: Share of the text to hold out. A document longer than 256 KiB gives its end, cut at a line
-                end; a shorter one goes to one side by a hash of its content.
+            val_fraction: Share of the text to hold out.
             shard_tokens: Most tokens in one file.
+            split: What is held out: "hash", documents by a hash of how they begin; "last", the end of the text.
+            shuffle: Seed by which documents are shuffled; None leaves them in order.
+            part: Write only the part of this number, from 0, of so many; `tinygpt.joining.join_parts` joins them.
             threads: None means one for each core.
             progress: Called now and then with the bytes done and the bytes there are (None when unknown).
             training: What this tokenizer was trained with, for the manifest.
+            work: Where the folder is written, if the caller holds that already.
 
         Raises:
             FileExistsError: `folder` holds something else.
+            BlockingIOError: Another process writes it.
             ValueError: The corpus holds no text, or the tokenizer has no token to end documents with.
         """
         corpus = as_corpus(source)
         place = ShardFolder(
-            tokenizer=self, folder=Path(folder), val_fraction=val_fraction, shard_tokens=shard_tokens, training=training
+            tokenizer=self,
+            folder=Path(folder),
+            val_fraction=val_fraction,
+            shard_tokens=shard_tokens,
+            split=split,
+            shuffle=shuffle,
+            part=part,
+            training=training,
         )
-        open_shards = partial(
-            ShardSet, bpe=self._bpe, eot_id=self.eot_id, shard_tokens=shard_tokens, val_fraction=val_fraction
-        )
-        return place.write(corpus, open_shards, partial(corpus.write, threads=threads, progress=progress))
+        check_ends(self)
+        check_replaceable(place.folder)
+        kept = kept_files(place, corpus)
+        facts = {"split": split, "shuffle": shuffle, "part": part, "kept": kept and kept.fingerprint}
+        sizes = {"val_fraction": val_fraction, "shard_tokens": shard_tokens}
+        identity = corpus.identity()
+        key = None if identity is None else key_of(corpus=identity, tokenizer=self.fingerprint, **facts, **sizes)
+        open_shards = partial(self.open_shards, shard_tokens=shard_tokens, val_fraction=val_fraction)
+        fill = partial(corpus.write, part=part, kept=kept, threads=threads, progress=progress)
+        return place.write(corpus, open_shards, fill, work=work, key=key)
+
+    def open_shards(
+        self,
+        folder: str,
+        *,
+        shard_tokens: int,
+        val_fraction: float,
+        split: str = "hash",
+        journal: tuple[str, str] | None = None,
+    ) -> ShardSet:
+        """Shards of this tokenizer's ids in an empty folder; with a `journal` (a folder, a key) what it tells of."""
+        sizes: dict[str, Any] = {"shard_tokens": shard_tokens, "val_fraction": val_fraction}
+        return ShardSet(folder, self._bpe, eot_id=self.eot_id, split=split, journal=journal, **sizes)
 
     def view(self, text: str, *, allowed_special: Literal["all"] | Iterable[str] = ()) -> TokenView:
         """How a text falls into tokens: coloured when printed to a terminal, and as the last line of a notebook's cell.

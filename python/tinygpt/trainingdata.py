@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.chats import Chats, is_chats
+from tinygpt.corpus import Corpus
 from tinygpt.foreigntokenizer import LoadedTokenizer, continues, tokenizer_in
 from tinygpt.header import has_header, read_header
 from tinygpt.manifest import Manifest
@@ -162,12 +163,13 @@ def prepare_sources(
         how = replace(how, tokenizer=kin, add_chat_tokens=how.add_chat_tokens or grows)
     if how.tokenizer is None and len(raw) > 1:
         how = replace(how, tokenizer=_shared_tokenizer(raw, folder, how, vocab_size, bar))
-    for line in how.left_out([source.path for source in raw]):
-        say(line)
     for source, place in zip(sources, found, strict=True):
         if source.is_tokens:
             continue
-        corpus = how.corpus([source.path])
+        corpus = how.corpus([source.path], exclude=place)
+        if isinstance(corpus, Corpus) and corpus.skipped:
+            path, why = corpus.skipped[0]
+            say(f"{source.path}: {len(corpus.skipped):,} files are not read, the first {path}: {why}")
         manifest, is_new = how.prepare(corpus, place, vocab_size=vocab_size, bar=bar)
         n_tokens = sum(shard.tokens for shards in manifest.splits.values() for shard in shards)
         end = "" if is_new else ", prepared already and unchanged"

@@ -5,7 +5,7 @@
 
 use criterion::{BatchSize, Criterion, Throughput};
 use std::hint::black_box;
-use tinygpt::{Cache, Cleaning, Counts, Encoder, Job, Pattern, Texts, Vocab, count_pieces, learn};
+use tinygpt::{Cache, Cleaning, Counts, Cutting, Encoder, Job, Pattern, Texts, Vocab, count_pieces, learn};
 
 const TEXT_BYTES: usize = 1 << 20;
 const MERGES: usize = 4096;
@@ -47,7 +47,7 @@ fn counts_of(text: &str, pattern: &Pattern) -> Counts {
     let mut proceed = |_| true;
     let mut job = Job::new(Some(1), &mut proceed).expect("one thread");
     let texts = [text];
-    let mut source = Texts::new(&texts, pattern.clone(), None, 1 << 20);
+    let mut source = Texts::new(&texts, 0, Cutting::new(pattern.clone(), 1 << 20));
     count_pieces(&mut source, pattern, &[], &Cleaning::none(), &mut job).expect("the text is short").0
 }
 

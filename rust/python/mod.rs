@@ -8,11 +8,12 @@
 
 mod bpe;
 mod corpus;
+mod files;
 mod shards;
 
-use crate::clean::{RULES, rules};
+use crate::clean::{GUTENBERG, GutenbergBody, RULES, rules, split_gutenberg};
 use crate::error::Error;
-use crate::{AddedFinder, Job, Pattern, Report, hash_file};
+use crate::{AddedFinder, Cleaning, Job, Pattern, Report, hash_file};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -110,12 +111,28 @@ fn surrogate(text: &Bound<'_, PyString>, name: &str) -> PyErr {
     PyValueError::new_err(format!("{name} holds a lone surrogate at character {}, which no UTF-8 text can", found.unwrap_or(0)))
 }
 
-fn report_of(py: Python<'_>, report: Report) -> PyResult<Bound<'_, PyDict>> {
+/// A report as a dict; `rules` are the names of the cleaning rules, gutenberg first, and `names` those of the files.
+fn report_of<'py>(py: Python<'py>, report: &Report, rules: &[&str], names: &[PathBuf]) -> PyResult<Bound<'py, PyDict>> {
+    if !report.adds_up() {
+        return Err(PyRuntimeError::new_err(format!("internal error in tinygpt; please report it: bytes do not add up in {report:?}")));
+    }
     let dict = PyDict::new(py);
     dict.set_item("documents", report.documents)?;
     dict.set_item("bytes_read", report.bytes_read)?;
     dict.set_item("bytes_used", report.bytes_used)?;
     dict.set_item("invalid_sequences", report.invalid_sequences)?;
+    let place = |(file, offset): (u64, u64)| names.get(file as usize).map(|name| format!("{}, byte {offset}", name.display()));
+    dict.set_item("first_invalid", report.first_invalid.and_then(place))?;
+    dict.set_item("repaired_bytes", report.repaired_bytes)?;
+    let cleaned = PyDict::new(py);
+    let stripped = (rules.len() > report.cleaned.len()).then_some(report.stripped_bytes as i64);
+    for (name, bytes) in rules.iter().zip(stripped.iter().chain(&report.cleaned)) {
+        let before: i64 = cleaned.get_item(name)?.map_or(Ok(0), |before| before.extract())?;
+        cleaned.set_item(name, before + bytes)?;
+    }
+    dict.set_item("cleaned", cleaned)?;
+    dict.set_item("removed", (report.removed.records, report.removed.bytes))?;
+    dict.set_item("refused", (report.refused.records, report.refused.bytes))?;
     Ok(dict)
 }
 
@@ -128,7 +145,26 @@ fn xxh3_file(py: Python<'_>, path: PathBuf) -> PyResult<String> {
 /// A text after the cleaning rules of those names.
 #[pyfunction]
 fn clean(text: &Bound<'_, PyString>, names: Vec<String>) -> PyResult<String> {
-    Ok(crate::clean(&rules(&names)?, text_of(text)?, true).into_owned())
+    let (gutenberg, cleaning) = cleaning_of(&names)?;
+    let text = text_of(text)?;
+    if !gutenberg {
+        return Ok(crate::clean(&cleaning.rules, text, true).into_owned());
+    }
+    let (mut body, mut kept) = (GutenbergBody::default(), Vec::new());
+    let mut keep = |bytes: &[u8]| {
+        kept.extend_from_slice(bytes);
+        Ok(())
+    };
+    body.push(text.as_bytes(), &mut keep)?;
+    body.finish(&mut keep)?;
+    // What is left out is whole lines.
+    Ok(crate::clean(&cleaning.rules, &String::from_utf8_lossy(&kept), true).into_owned())
+}
+
+/// Whether gutenberg is among the rules, and the others.
+fn cleaning_of(names: &[String]) -> PyResult<(bool, Cleaning)> {
+    let (gutenberg, others) = split_gutenberg(names)?;
+    Ok((gutenberg, Cleaning { rules: rules(others)?, ..Cleaning::none() }))
 }
 
 /// The pieces of a text, as bytes.
@@ -150,14 +186,16 @@ fn last_cut(py: Python<'_>, text: &Bound<'_, PyString>, pattern: &str, whole: Ve
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("FormatError", m.py().get_type::<FormatError>())?;
-    m.add("CLEANING_RULES", RULES.map(|(name, _)| name))?;
+    m.add("CLEANING_RULES", [GUTENBERG].into_iter().chain(RULES.map(|(name, _)| name)).collect::<Vec<_>>())?;
     m.add("PATTERNS", Pattern::NAMES.map(|(name, _)| name))?;
-    m.add_class::<corpus::Files>()?;
-    m.add_class::<corpus::DocumentIterator>()?;
+    m.add_class::<files::Files>()?;
+    m.add_class::<files::DocumentIterator>()?;
+    m.add_class::<files::Verdicts>()?;
     m.add_class::<corpus::Counts>()?;
     m.add_class::<bpe::Bpe>()?;
     m.add_class::<shards::ShardSet>()?;
     m.add_function(wrap_pyfunction!(xxh3_file, m)?)?;
+    m.add_function(wrap_pyfunction!(files::check_filters, m)?)?;
     m.add_function(wrap_pyfunction!(clean, m)?)?;
     m.add_function(wrap_pyfunction!(pieces, m)?)?;
     m.add_function(wrap_pyfunction!(last_cut, m)?)?;

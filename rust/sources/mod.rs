@@ -1,25 +1,51 @@
-//! Files and texts -> documents, a block at a time, in order, in bounded memory whatever the size of a file or a line.
+//! Inputs -> documents, a block at a time, in order, in bounded memory whatever the size of a file or a record.
 //!
-//! A block holds some millions of bytes of one or many documents. A long document is handed on in parts, cut where no
-//! piece and no cleaning rule can tell the difference (see [`Pattern::last_cut`]). Where nothing in 4 MiB
-//! allows such a cut, pieces are looked for one by one and the cut is made between two of them.
+//! A reader of each format pushes [`Records`]; the [`Cutter`] makes documents of them and puts them into blocks of some
+//! hundred thousand bytes, of one or many documents. A long document is handed on in parts, cut where no piece and no
+//! cleaning rule can tell the difference (see [`Pattern::last_cut`]). Where nothing in 4 MiB allows such a cut, pieces
+//! are looked for one by one and the cut is made between two of them.
 
+mod archives;
+mod csv;
+mod csvlayout;
+mod cutter;
 mod files;
+mod formats;
+mod inputs;
+mod json;
+mod jsonfield;
+mod jsonl;
+mod jsonscan;
+mod jsonstring;
+mod patterns;
+mod plain;
+mod reading;
+mod records;
 mod sample;
-mod text;
+mod streams;
+mod tar;
+mod unpack;
+mod warc;
+mod window;
+mod zip;
 
-pub use files::{TextFile, list_files};
+pub use cutter::{Cutter, Cutting, Selection};
+pub use files::{Choice, InputFile, Listing, list_files};
+pub use formats::Format;
+pub use inputs::{Found, Inputs, OpenRows, Rows};
+pub use reading::{Documents, Reading};
+pub use records::{Malformed, Records};
 pub use sample::{Sample, SampleSize};
-pub use text::{Documents, TextFiles};
 
 use crate::added::{AddedFinder, Segment, divides_word};
 use crate::error::Result;
 use crate::pretokenize::{MAX_PIECE_BYTES, Pattern, ends_in_space};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Documents longer than this give their end to the validation split; shorter ones go to one side whole.
+/// A document longer than this comes in parts, and is known by its beginning: its split, and what it is judged by.
 pub const LONG_DOCUMENT_BYTES: usize = 256 << 10;
 /// Bytes without a place to cut after which pieces are looked for.
 const STRETCH_BYTES: usize = 4 * MAX_PIECE_BYTES;
@@ -40,16 +66,55 @@ pub struct Part {
     pub end: usize,
     /// Its split.
     pub side: Side,
-    /// Whether a document, or its share of one side, starts with it.
+    /// Whether the document starts with it.
     pub starts: bool,
-    /// Whether a document, or its share of one side, ends with it.
+    /// Whether the document ends with it.
     pub ends: bool,
-    /// Whether a document ends with it, both sides taken together.
-    pub last: bool,
-    /// Number of its file in the list, or of its text.
-    pub file: usize,
-    /// Byte at which it starts in its file or text.
+    /// Number of its input in the list.
+    pub file: u64,
+    /// Number of the document over all inputs, those counted that were left out.
+    pub ordinal: u64,
+    /// Byte of the document's text at which it starts.
     pub offset: u64,
+    /// First byte of the document's record in its input, unpacked.
+    pub start: u64,
+    /// The byte after that record, where the document ends with this part.
+    pub stop: u64,
+}
+
+/// Up to where documents have been handed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Number of the input.
+    pub file: u64,
+    /// Number of the document in it.
+    pub document: u64,
+    /// Byte of the document's text.
+    pub offset: u64,
+    /// Number of the document over all inputs.
+    pub ordinal: u64,
+}
+
+/// A number of records and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amount {
+    /// Records, or documents.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Amount {
+    /// One more, of so many bytes.
+    pub fn add(&mut self, bytes: u64) {
+        *self = self.plus(Amount { records: 1, bytes });
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Amount) -> Amount {
+        Amount { records: self.records + other.records, bytes: self.bytes + other.bytes }
+    }
 }
 
 /// Some of a corpus.
@@ -59,25 +124,44 @@ pub struct Block {
     pub text: Vec<u8>,
     /// How they fall into documents.
     pub parts: Vec<Part>,
-    /// Bytes read for this block, separators counted.
+    /// Bytes read for this block, as they lie on the disk.
     pub consumed: u64,
+    /// Documents that were judged and removed, which lie between those of the block or behind them.
+    pub removed: Amount,
+    /// Records that could not be used, likewise.
+    pub refused: Amount,
+    /// Bytes of the documents that end in the block which are licences and were left out.
+    pub stripped_bytes: u64,
+    /// Up to where documents have been handed on with this block.
+    pub end: Position,
+}
+
+/// Where blocks go.
+pub trait Outlet {
+    /// Takes a block and gives an empty one.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Cancelled`] when nobody wants more.
+    fn exchange(&mut self, full: Block) -> Result<Block>;
 }
 
 /// Documents in blocks, in order.
 pub trait Source: Send {
-    /// Fills an empty block; false when there is no more. `stop` asks it to give up, however far it has to look ahead.
+    /// Hands on all blocks. `stop` asks it to give up, however far it has to look for the next document.
     ///
     /// # Errors
     ///
-    /// A file cannot be read or is not text.
-    fn fill(&mut self, block: &mut Block, stop: &AtomicBool) -> Result<bool>;
+    /// An input cannot be read or is not what it should be.
+    fn read(&mut self, outlet: &mut dyn Outlet, stop: &Arc<AtomicBool>) -> Result<()>;
 }
 
 impl Block {
     fn clear(&mut self) {
-        self.text.clear();
-        self.parts.clear();
-        self.consumed = 0;
+        let (mut text, mut parts) = (std::mem::take(&mut self.text), std::mem::take(&mut self.parts));
+        text.clear();
+        parts.clear();
+        *self = Block { text, parts, ..Block::default() };
     }
 
     fn push(&mut self, text: &[u8], part: Part) {
@@ -86,15 +170,10 @@ impl Block {
     }
 }
 
-/// Where a long document's validation part would start, before it is moved to a line end.
-fn val_start(length: u64, val_fraction: f64) -> u64 {
-    // Exact below 2^53 bytes.
-    length - ((length as f64 * val_fraction).ceil() as u64).min(length)
-}
-
-/// The split of a short document: a share of all possible contents is held out, whatever else is in the corpus.
+/// The split of a document, by what it begins with: a share of all possible contents is held out, whatever else is in the
+/// corpus.
 pub(crate) fn side_of(text: &[u8], val_fraction: Option<f64>) -> Side {
-    let share = xxh3_64(text) as f64 / 2f64.powi(64);
+    let share = xxh3_64(&text[..text.len().min(LONG_DOCUMENT_BYTES)]) as f64 / 2f64.powi(64);
     if val_fraction.is_some_and(|fraction| share < fraction) { Side::Val } else { Side::Train }
 }
 
@@ -188,79 +267,28 @@ pub fn last_cut(text: &str, pattern: &Pattern, whole: &AddedFinder, longest: usi
 /// Texts in memory, one document each.
 pub struct Texts<'a> {
     texts: &'a [&'a str],
-    pattern: Pattern,
-    val_fraction: Option<f64>,
-    block_bytes: usize,
-    next: usize,
-    /// Where the open text has got to, and where its validation part starts.
-    open: Option<(usize, usize)>,
-    whole: Arc<AddedFinder>,
+    first: u64,
+    cutting: Cutting,
 }
 
 impl<'a> Texts<'a> {
-    /// Documents out of `texts`; with a `val_fraction` they are split.
+    /// Documents out of `texts`, of which the first has the number `first`.
     #[must_use]
-    pub fn new(texts: &'a [&'a str], pattern: Pattern, val_fraction: Option<f64>, block_bytes: usize) -> Self {
-        Texts { texts, pattern, val_fraction, block_bytes, next: 0, open: None, whole: Arc::default() }
+    pub fn new(texts: &'a [&'a str], first: u64, cutting: Cutting) -> Self {
+        Texts { texts, first, cutting }
     }
-
-    /// Never cuts what this finds.
-    #[must_use]
-    pub fn keeping(self, whole: Arc<AddedFinder>) -> Self {
-        Texts { whole, ..self }
-    }
-
-    fn step(&mut self, block: &mut Block) {
-        let text = self.texts[self.next].as_bytes();
-        let file = self.next;
-        let Some((at, cut)) = self.open else {
-            if text.len() > LONG_DOCUMENT_BYTES {
-                let cut = self.val_fraction.map_or(text.len(), |fraction| long_cut(self.texts[self.next], fraction));
-                self.open = Some((0, cut));
-            } else {
-                let side = side_of(text, self.val_fraction);
-                block.push(text, Part { end: 0, side, starts: true, ends: true, last: true, file, offset: 0 });
-                self.next += 1;
-            }
-            return;
-        };
-        let (start, end, side) = if at < cut { (0, cut, Side::Train) } else { (cut, text.len(), Side::Val) };
-        let want = self.block_bytes.saturating_sub(block.text.len()).max(1);
-        // All of the text is here, so some length is always found.
-        let length = part_length(&text[at..end], want, true, &self.pattern, &self.whole).unwrap_or(end - at);
-        let part =
-            Part { end: 0, side, starts: at == start, ends: at + length == end, last: at + length == text.len(), file, offset: at as u64 };
-        block.push(&text[at..at + length], part);
-        self.open = Some((at + length, cut));
-        if at + length == text.len() {
-            self.open = None;
-            self.next += 1;
-        }
-    }
-}
-
-/// The first line end from the wished place on that leaves something after it, or else the wished place.
-fn long_cut(text: &str, val_fraction: f64) -> usize {
-    let mut wished = val_start(text.len() as u64, val_fraction) as usize;
-    let bytes = text.as_bytes();
-    let line_end = memchr::memchr(b'\n', &bytes[wished.saturating_sub(1)..]).map(|i| wished.saturating_sub(1) + i + 1);
-    if let Some(at) = line_end.filter(|at| *at < bytes.len()) {
-        return at;
-    }
-    while !text.is_char_boundary(wished) {
-        wished -= 1;
-    }
-    wished
 }
 
 impl Source for Texts<'_> {
-    fn fill(&mut self, block: &mut Block, _: &AtomicBool) -> Result<bool> {
-        block.clear();
-        while self.next < self.texts.len() && block.text.len() < self.block_bytes {
-            self.step(block);
+    fn read(&mut self, outlet: &mut dyn Outlet, _: &Arc<AtomicBool>) -> Result<()> {
+        let (selection, consumed) = (Selection::default(), Arc::new(AtomicU64::new(0)));
+        let mut cutter = Cutter::new(&self.cutting, &selection, outlet, consumed.clone());
+        cutter.start_file(0, (0, true), Some(self.first));
+        for (i, text) in (self.first..).zip(self.texts) {
+            consumed.fetch_add(text.len() as u64, Ordering::Relaxed);
+            cutter.whole(text.as_bytes(), i, i + 1)?;
         }
-        block.consumed = block.text.len() as u64;
-        Ok(!block.parts.is_empty())
+        cutter.finish(1)
     }
 }
 
@@ -268,13 +296,31 @@ impl Source for Texts<'_> {
 pub(crate) mod tests {
     use super::*;
 
+    /// Keeps every block.
+    #[derive(Default)]
+    struct Kept(Vec<Block>);
+
+    impl Outlet for Kept {
+        fn exchange(&mut self, full: Block) -> Result<Block> {
+            self.0.push(full);
+            Ok(Block::default())
+        }
+    }
+
+    /// All blocks of a source.
+    pub(crate) fn blocks(source: &mut impl Source) -> Vec<Block> {
+        let mut kept = Kept::default();
+        source.read(&mut kept, &Arc::default()).unwrap();
+        kept.0
+    }
+
     /// Every document of a source with its split, joined from its parts.
     pub(crate) fn documents(mut source: impl Source) -> Vec<(Side, String)> {
-        let (mut block, mut all, mut open) = (Block::default(), Vec::new(), Vec::new());
-        while source.fill(&mut block, &AtomicBool::new(false)).unwrap() {
+        let (mut all, mut open) = (Vec::new(), Vec::new());
+        for block in blocks(&mut source) {
             let mut from = 0;
             for part in &block.parts {
-                assert_eq!(part.starts, open.is_empty());
+                assert_eq!((part.starts, part.offset), (open.is_empty(), open.len() as u64));
                 open.extend_from_slice(&block.text[from..part.end]);
                 from = part.end;
                 if part.ends {
@@ -286,36 +332,57 @@ pub(crate) mod tests {
         all
     }
 
-    fn split(text: &str, val_fraction: f64, block_bytes: usize) -> Vec<(Side, String)> {
-        documents(Texts::new(&[text], Pattern::Gpt2, Some(val_fraction), block_bytes))
+    fn parts(text: &str, pattern: &Pattern, block_bytes: usize) -> Vec<String> {
+        let whole = blocks(&mut Texts::new(&[text], 0, Cutting::new(pattern.clone(), block_bytes)));
+        let cut = |block: Block| {
+            let starts = [0].into_iter().chain(block.parts.iter().map(|part| part.end)).collect::<Vec<_>>();
+            starts.windows(2).map(|ends| String::from_utf8(block.text[ends[0]..ends[1]].to_vec()).unwrap()).collect::<Vec<_>>()
+        };
+        whole.into_iter().flat_map(cut).collect()
+    }
+
+    fn split(texts: &[&str], val_fraction: f64, block_bytes: usize) -> Vec<(Side, String)> {
+        documents(Texts::new(texts, 0, Cutting { val_fraction: Some(val_fraction), ..Cutting::new(Pattern::Gpt2, block_bytes) }))
     }
 
     #[test]
-    fn a_long_document_gives_its_end_to_val_at_a_line_end() {
-        let text = "one line of text\n".repeat(20_000);
-        let found = split(&text, 0.01, 1 << 20);
-        let sides: Vec<Side> = found.iter().map(|(side, _)| *side).collect();
-        assert_eq!(sides, [Side::Train, Side::Val]);
-        assert!(found[0].1.ends_with('\n') && found[1].1.len().abs_diff(text.len() / 100) < 20);
-    }
-
-    #[test]
-    fn a_long_line_is_split_at_a_character() {
-        let text = "字".repeat(100_000);
-        let found = split(&text, 0.1, 1 << 20);
-        assert_eq!(found[0].1.clone() + &found[1].1, text);
-        assert!(found[1].1.len().abs_diff(30_000) < 4);
-    }
-
-    #[test]
-    fn short_documents_go_to_the_side_that_their_content_says() {
+    fn documents_go_whole_to_the_side_that_their_beginning_says() {
         let texts: Vec<String> = (0..2000).map(|i| format!("document {i}")).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let all = documents(Texts::new(&texts, Pattern::Gpt2, Some(0.1), 100));
+        let all = split(&texts, 0.1, 100);
         let held_out = all.iter().filter(|(side, _)| *side == Side::Val).count();
         assert!((150..250).contains(&held_out), "{held_out}");
-        let half = documents(Texts::new(&texts[1000..], Pattern::Gpt2, Some(0.1), 100));
-        assert_eq!(all[1000..], half);
+        assert_eq!(all[1000..], split(&texts[1000..], 0.1, 100));
+        for i in 0..8 {
+            let [short, long] = [300_000, 400_000].map(|n| format!("{i} {}", "one line of text\n".repeat(n / 17)));
+            let found = split(&[&short, &long], 0.5, 1 << 20);
+            assert!(found[0].0 == found[1].0 && found[0].1 == short && found[1].1 == long);
+        }
+    }
+
+    #[test]
+    fn a_run_goes_on_at_every_block() {
+        let texts = ["a b c d ".repeat(50_000), String::new(), "short".into(), "e f\n".repeat(70_000)];
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let cutting = Cutting { val_fraction: Some(0.5), ..Cutting::new(Pattern::Gpt2, 50_000) };
+        let text_of = |blocks: &[Block]| blocks.iter().flat_map(|block| block.text.clone()).collect::<Vec<u8>>();
+        let ends_of = |blocks: &[Block]| {
+            let parts = blocks.iter().flat_map(|block| block.parts.iter().filter(|part| part.ends));
+            parts.map(|part| (part.ordinal, part.side, part.start, part.stop)).collect::<Vec<_>>()
+        };
+        let all = blocks(&mut Texts::new(&texts, 0, cutting.clone()));
+        assert!(all.len() > 10);
+        for (i, block) in all.iter().enumerate() {
+            let selection = Selection { from: block.end, ..Selection::default() };
+            let mut kept = Kept::default();
+            let mut cutter = Cutter::new(&cutting, &selection, &mut kept, Arc::default());
+            for (i, text) in (0..).zip(&texts) {
+                cutter.whole(text.as_bytes(), i, i + 1).unwrap();
+            }
+            cutter.finish(1).unwrap();
+            assert!(text_of(&kept.0) == text_of(&all[i + 1..]), "{i}");
+            assert_eq!(ends_of(&kept.0), ends_of(&all[i + 1..]), "{i}");
+        }
     }
 
     #[test]
@@ -325,24 +392,9 @@ pub(crate) mod tests {
             let whole: Vec<&[u8]> = Pattern::Gpt2.pieces(&text).collect();
             for block_bytes in [1, 7, 4096, 1 << 20] {
                 let block_bytes = if text.len() > 1 << 20 { block_bytes.max(4096) } else { block_bytes };
-                let mut source = Texts::new(std::slice::from_ref(&text.as_str()), Pattern::Gpt2, None, block_bytes).fill_all();
-                assert_eq!(source.iter().flat_map(|part| Pattern::Gpt2.pieces(part)).collect::<Vec<_>>(), whole, "{block_bytes}");
-                source.clear();
+                let parts = parts(&text, &Pattern::Gpt2, block_bytes);
+                assert_eq!(parts.iter().flat_map(|part| Pattern::Gpt2.pieces(part)).collect::<Vec<_>>(), whole, "{block_bytes}");
             }
-        }
-    }
-
-    impl Texts<'_> {
-        fn fill_all(mut self) -> Vec<String> {
-            let (mut block, mut parts) = (Block::default(), Vec::new());
-            while self.fill(&mut block, &AtomicBool::new(false)).unwrap() {
-                let mut from = 0;
-                for part in &block.parts {
-                    parts.push(String::from_utf8(block.text[from..part.end].to_vec()).unwrap());
-                    from = part.end;
-                }
-            }
-            parts
         }
     }
 
@@ -351,7 +403,7 @@ pub(crate) mod tests {
         for (start, unit) in [("x", "ab\r\n"), ("", "a\t"), ("", "字"), ("", "字字\u{3000}")] {
             let text = start.to_string() + &unit.repeat((5 << 20) / unit.len());
             for pattern in [Pattern::Gpt2, Pattern::Byte] {
-                let parts = Texts::new(&[&text], pattern.clone(), None, 4096).fill_all();
+                let parts = parts(&text, &pattern, 4096);
                 assert!(parts.len() > 1 && parts.concat() == text);
                 for (name, rule) in crate::clean::RULES {
                     let cleaned: String = parts.iter().enumerate().map(|(i, part)| rule(part, i == 0).into_owned()).collect();
@@ -367,7 +419,7 @@ pub(crate) mod tests {
         let run = Pattern::from_name(r"regex:\s+(?!\S)|\s|\w+").unwrap();
         for text in [&lines, &ragged] {
             for pattern in [&Pattern::Gpt2, &Pattern::Cl100kTrailing, &Pattern::O200k, &Pattern::Char, &run] {
-                let parts = Texts::new(&[text], pattern.clone(), None, 4096).fill_all();
+                let parts = parts(text, pattern, 4096);
                 let of_parts: Vec<&[u8]> = parts.iter().flat_map(|part| pattern.pieces(part)).collect();
                 assert!(of_parts == pattern.pieces(text).collect::<Vec<_>>(), "{pattern:?} {:?}", &text[..4]);
             }

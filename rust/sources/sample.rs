@@ -1,8 +1,9 @@
 //! Part of a corpus, spread evenly over the whole.
 
-use super::{Block, Part, Source};
+use super::{Block, Outlet, Part, Source};
 use crate::error::Result;
 use crate::pretokenize::Pattern;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// How much of a corpus to take; `None` takes all.
@@ -18,8 +19,15 @@ pub struct SampleSize {
 /// taken of a document is its beginning.
 pub struct Sample<S> {
     source: S,
+    choice: Choice,
+}
+
+/// What has been taken, and whether more is due.
+struct Choice {
     size: SampleSize,
     total_bytes: u64,
+    /// Bytes read so far, as they lie on the disk, which is how `total_bytes` counts.
+    at: u64,
     seen: Share,
     taken: Share,
     /// Whether the open document is one of those to be taken.
@@ -45,18 +53,26 @@ impl<S: Source> Sample<S> {
     /// A share of `source`, which holds about `total_bytes`.
     pub fn new(source: S, size: SampleSize, total_bytes: u64) -> Self {
         let total_bytes = total_bytes.max(1);
-        let (seen, taken) = (Share::default(), Share::default());
-        Sample { source, size, total_bytes, seen, taken, taking: false, has_taken: false, kept: Block::default() }
+        let (seen, taken, at) = (Share::default(), Share::default(), 0);
+        let choice = Choice { size, total_bytes, at, seen, taken, taking: false, has_taken: false, kept: Block::default() };
+        Sample { source, choice }
     }
 
     /// What has been taken so far, and of how much.
     pub fn taken_of(&self) -> (Share, Share) {
-        (self.taken, self.seen)
+        (self.choice.taken, self.choice.seen)
     }
 
+    /// The source, which has been read.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+}
+
+impl Choice {
     /// What a limit allows by now.
     fn due(&self, limit: u64) -> u64 {
-        let share = (self.seen.bytes as f64 / self.total_bytes as f64).min(1.0);
+        let share = (self.at as f64 / self.total_bytes as f64).min(1.0);
         (limit as f64 * share).ceil() as u64
     }
 
@@ -94,24 +110,41 @@ impl<S: Source> Sample<S> {
     }
 }
 
-impl<S: Source> Source for Sample<S> {
-    fn fill(&mut self, block: &mut Block, stop: &AtomicBool) -> Result<bool> {
-        let more = self.source.fill(block, stop)?;
-        self.kept.clear();
+/// Hands on what is chosen of each block.
+struct Chosen<'a> {
+    choice: &'a mut Choice,
+    outlet: &'a mut dyn Outlet,
+}
+
+impl Outlet for Chosen<'_> {
+    fn exchange(&mut self, full: Block) -> Result<Block> {
+        let choice = &mut *self.choice;
+        choice.kept.clear();
+        let (before, bytes) = (choice.at, full.text.len().max(1) as u64);
         let mut from = 0;
-        for part in &block.parts {
-            self.take(&block.text[from..part.end], *part);
+        for part in &full.parts {
+            // What lies packed on the disk is unpacked evenly.
+            choice.at = before + full.consumed * part.end as u64 / bytes;
+            choice.take(&full.text[from..part.end], *part);
             from = part.end;
         }
-        self.kept.consumed = block.consumed;
-        std::mem::swap(block, &mut self.kept);
-        Ok(more)
+        choice.at = before + full.consumed;
+        choice.kept.consumed = full.consumed;
+        let empty = self.outlet.exchange(std::mem::replace(&mut choice.kept, full))?;
+        Ok(std::mem::replace(&mut choice.kept, empty))
+    }
+}
+
+impl<S: Source> Source for Sample<S> {
+    fn read(&mut self, outlet: &mut dyn Outlet, stop: &Arc<AtomicBool>) -> Result<()> {
+        self.source.read(&mut Chosen { choice: &mut self.choice, outlet }, stop)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Texts;
+    use super::super::tests::blocks;
+    use super::super::{Cutting, Texts};
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
@@ -119,18 +152,19 @@ mod tests {
     /// Number of the text and length of everything taken; what is said of it is checked.
     fn taken(texts: &[&str], size: SampleSize, block_bytes: usize) -> Vec<(usize, usize)> {
         let total = texts.iter().map(|text| text.len() as u64).sum();
-        let mut sample = Sample::new(Texts::new(texts, Pattern::Gpt2, None, block_bytes), size, total);
-        let (mut block, mut all) = (Block::default(), Vec::new());
-        while sample.fill(&mut block, &AtomicBool::new(false)).unwrap() {
+        let mut sample = Sample::new(Texts::new(texts, 0, Cutting::new(Pattern::Gpt2, block_bytes)), size, total);
+        let mut all = Vec::new();
+        for block in blocks(&mut sample) {
             let mut from = 0;
             for part in &block.parts {
-                all.push((part.file, part.end - from));
+                all.push((part.ordinal as usize, part.end - from));
                 from = part.end;
             }
         }
         let amount = |documents: usize, bytes| Share { documents: documents as u64, bytes };
-        let documents: BTreeSet<usize> = all.iter().map(|(file, _)| *file).collect();
-        let said = (amount(documents.len(), all.iter().map(|(_, n)| *n as u64).sum()), amount(texts.len(), total));
+        let documents: BTreeSet<usize> = all.iter().map(|(text, _)| *text).collect();
+        let n_texts = texts.iter().filter(|text| !text.is_empty()).count();
+        let said = (amount(documents.len(), all.iter().map(|(_, n)| *n as u64).sum()), amount(n_texts, total));
         assert_eq!(sample.taken_of(), said);
         all
     }
