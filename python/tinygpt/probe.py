@@ -48,7 +48,7 @@ SLOW_FLOPS = 2e11
 _NUMERIC_WINDOWS = 4  # the first choices are the slowest; a part of a micro-batch tells them apart
 _MOST_ERROR = 2e-6  # relative, of a float32 product of 512 terms; float32 itself is at 4e-7, bfloat16 at 3e-3
 _MOST_LOSS_ERROR = 5e-3  # relative, of the first loss
-_WAY_OF_MEASURING = 2  # one more whenever figures of before would not be measured so again
+_WAY_OF_MEASURING = 3  # one more whenever figures of before would not be measured so again
 _MOST_WAITING = 0.1
 _NEAR_IN_PART = 0.4  # 2 layers of 6 had bfloat16 at 0.94 of float32, all of them at 1.2 to 1.4
 _NEAR = 0.8  # of the fastest before compiling, which gives bfloat16 more than float32
@@ -396,6 +396,8 @@ class Clock:
 
     def __init__(self, config: TrainConfig, shape: GPTConfig, *, is_alone: bool = False) -> None:
         torch.manual_seed(0)
+        self._threads = torch.get_num_threads()
+        self._first_pace = self._pace()
         self._config = config
         self._model = GPT(shape)
         # The choice of type and precision has the slowest candidates; a part of model and batch tells them apart.
@@ -417,6 +419,7 @@ class Clock:
         generator = torch.Generator().manual_seed(1)
         ids = torch.randint(model.config.vocab_size, (windows, model.config.block_size + 1), generator=generator)
         x, y = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()  # each (B, T)
+        pace = self._pace()
         torch.set_num_threads(engine.threads)
         config = replace(self._config, batch_size=windows, grad_accum=1, micro_batch=None, learning_rate=1e-12)
         try:
@@ -444,6 +447,7 @@ class Clock:
         # A part of the model is there to tell types apart, and has no steps to come.
         n_passes = 1.0 if in_part else self._config.windows_per_step / windows
         tokens_per_second = n_passes * x.numel() / (n_passes * min(seconds) + (0.0 if in_part else rest))
+        tokens_per_second *= (pace + self._pace()) / 2 / self._first_pace
         memory = _peak_bytes()
         del learner
         torch.compiler.reset()
@@ -457,6 +461,17 @@ class Clock:
             "in_part": in_part,
             "waiting_share": waiting,
         }
+
+    def _pace(self) -> float:
+        """Seconds of some fixed work: what a virtual machine gives drifts by a half within minutes.
+
+        Candidates are measured one after the other; held against this work they compare, whenever their turn was.
+        Without it a compiled engine whose turn came in a slow minute lost: 10,956 tokens a second against 14,012, where
+        side by side it did 18,203 against 14,668.
+        """
+        torch.set_num_threads(self._threads)
+        a, b = torch.ones(768, 512), torch.ones(512, 2048)
+        return min(_seconds(lambda: (a @ b).clone()) for _ in range(6))
 
 
 def _waiting_seconds() -> float:
