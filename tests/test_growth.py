@@ -135,7 +135,7 @@ def kill_at_random(files: Path, tmp_path: Path, *, n_kills: int) -> None:
     seconds = time.monotonic() - begin
     assert whole.returncode == 0, whole.stderr
     rng, killed, continued = random.Random(5), 0, 0
-    while killed < n_kills:
+    while killed < n_kills or (continued == 0 and killed < 5 * n_kills):
         child = subprocess.Popen(
             [*COMMAND, *map(str, words), "--out", str(tmp_path / "data")], stdout=subprocess.DEVNULL
         )
@@ -152,6 +152,7 @@ def kill_at_random(files: Path, tmp_path: Path, *, n_kills: int) -> None:
     assert run(*words, "--out", tmp_path / "data").returncode == 0
     assert content(tmp_path / "data") == content(tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "text", "whole"]
+    assert continued > 0  # else all kills came before there was anything to go on with
 
 
 def test_a_second_prepare_into_the_same_folder_is_refused(files: Path, tmp_path: Path) -> None:
