@@ -54,6 +54,7 @@ mod screen;
 mod shard;
 mod shards;
 mod sources;
+mod transformer;
 mod vocab;
 
 pub use added::{AddedFinder, AddedToken, Flags, Segment};
@@ -78,4 +79,5 @@ pub use sources::{
     Amount, Block, Choice, Cutter, Cutting, Documents, Format, Found, InputFile, Inputs, Listing, Malformed, OpenRows, Outlet, Part,
     Position, Reading, Records, Rows, Sample, SampleSize, Selection, Side, Source, Texts, last_cut, list_files,
 };
+pub use transformer::{Activation, Decoder, Feed, Norm, Places, Precision, Shape, Tensors};
 pub use vocab::{Merge, Vocab};

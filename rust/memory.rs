@@ -1,6 +1,6 @@
 //! A word to the machine about memory, which changes no result: what will be wanted soon.
 //!
-//! The only `unsafe` of the crate. Tables of pieces are larger than the core's caches, and nearly all the time of a lookup
+//! One of the two places of the crate with `unsafe`; the other is `transformer`. Tables of pieces are larger than the core's caches, and nearly all the time of a lookup
 //! is the wait for its slot. Asking for the slots of a batch before looking at the first takes encoding of 50 MB from 204
 //! to 229 MB/s (English, new cache) and from 178 to 245 (mixed text, second pass), and learning its merges from 0.59 to
 //! 0.37 s; one thread, an AMD EPYC (Zen 5), medians of five rounds.

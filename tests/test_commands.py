@@ -1,5 +1,6 @@
 """The commands as their users meet them: results, exit codes, and one clear line for every wrong input."""
 
+import ast
 import json
 import os
 import re
@@ -126,6 +127,42 @@ def test_generate_writes_the_prompt_and_the_same_text_for_the_same_seed(
     shown = capfd.readouterr().out
     assert shown.startswith("Line 7")
     assert shown[: len(shown) // 2] == shown[len(shown) // 2 :]
+
+
+def test_generate_writes_several_texts_as_one_after_the_other(
+    finished: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--checkpoint", str(finished), "--prompt", "cat", "--max-new-tokens", "8", "--cpu", "--top-p", "0.9"]
+    singles = []
+    for seed in ("5", "6", "7"):
+        assert generate.main([*words, "--seed", seed]) == 0
+        singles.append(capfd.readouterr().out)
+    assert generate.main([*words, "--seed", "5", "--n", "3"]) == 0
+    assert capfd.readouterr().out == "".join(f"--- {i + 1} of 3\n{text}" for i, text in enumerate(singles))
+
+
+def test_generate_lists_and_scores_tokens(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "--checkpoint",
+        str(finished),
+        "--cpu",
+        "--temperature",
+        "0",
+        "--max-new-tokens",
+        "4",
+        "--dtype",
+        "float32",
+    ]
+    assert generate.main([*words, "--prompt", "cat", "--logprobs", "2"]) == 0
+    drawn = [line.split("\t") for line in capfd.readouterr().out.splitlines()]
+    assert [len(line) for line in drawn] == [5] * 4
+    assert all(line[3] == f"{line[2]} {line[0]}" for line in drawn)  # greedy: the likeliest one
+    text = "cat" + "".join(ast.literal_eval(line[2]) for line in drawn)
+    assert generate.main([*words, "--prompt", text, "--score", "--logprobs", "0"]) == 0
+    *lines, summary = capfd.readouterr().out.splitlines()
+    assert "perplexity" in summary
+    found = [float(line.split("\t")[0]) for line in lines[-4:]]
+    assert found == pytest.approx([float(line[0]) for line in drawn], abs=0.02)  # one is judged after a separator
 
 
 def test_generate_reads_the_prompt_from_a_file_and_from_standard_input(finished: Path, tmp_path: Path) -> None:
@@ -308,6 +345,17 @@ WRONG_INPUTS = {
     "generate --checkpoint run --which 11": "11",
     "generate --checkpoint run --chat": "its tokenizer has no <|system|>, <|user|>, <|assistant|>, <|end|>, so the",
     "generate --checkpoint run --system a": "--system is the first message of a chat; give --chat, too",
+    "generate --checkpoint run --logit-bias 5": "--logit-bias takes ID=NUMBER, such as 262=-5, got '5'",
+    "generate --checkpoint run --logit-bias -5=1": "--logit-bias takes ID=NUMBER",
+    "generate --checkpoint run --logit-bias 5=inf": "--logit-bias takes ID=NUMBER",
+    "generate --checkpoint run --typical-p 0": "--typical-p must be above 0",
+    "generate --checkpoint run --presence-penalty 3": "--presence-penalty must be from -2 to 2",
+    "generate --checkpoint run --int8 --dtype float32": "--int8 and --dtype float32 are both given",
+    "generate --checkpoint run --score --n 2": "--score is about the prompt",
+    "generate --checkpoint run --score": "needs at least one token with another before it",
+    "generate --checkpoint run --logprobs 1 --stop a": "--logprobs are of one text",
+    "generate --checkpoint run --logprobs -1": "--logprobs must be at least 0, got -1",
+    "generate --checkpoint run --chat --n 2": "--n texts need a prompt",
     "generate --checkpoint run --n 0": "--n must be at least 1, got 0",
     "generate --checkpoint run --length 5": "unknown flag --length: here it is --max-new-tokens",
 }

@@ -12,6 +12,7 @@ __all__ = [
     "PATTERNS",
     "Bpe",
     "Counts",
+    "Decoder",
     "DocumentIterator",
     "Files",
     "FormatError",
@@ -77,6 +78,33 @@ class Verdicts:
     def counts(self) -> list[tuple[str, int, int]]: ...
     def is_removed(self, number: int) -> bool: ...
     def digest(self, file: int) -> str: ...
+
+@final
+class Decoder:
+    """The forward pass for generation: streams of tokens and the model that reads them."""
+
+    def __new__(
+        cls,
+        tensors: dict[str, npt.NDArray[np.float32]],
+        *,
+        vocab_size: int,
+        block_size: int,
+        n_layer: int,
+        n_head: int,
+        n_kv: int,
+        d_model: int,
+        d_inner: int,
+        norm: str,
+        norm_eps: float,
+        mlp: str,
+        rope_theta: float | None,
+        dtype: str,
+        n_slots: int,
+        threads: int,
+    ) -> Decoder: ...
+    def n_seen(self) -> list[int]: ...
+    def cut(self, slot: int, n: int) -> None: ...
+    def extend(self, feeds: list[tuple[int, Sequence[int]]], *, every: bool = False) -> npt.NDArray[np.float32]: ...
 
 @final
 class DocumentIterator(Iterator[str]):

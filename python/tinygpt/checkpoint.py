@@ -20,14 +20,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tinygpt import runfolder
+from tinygpt import runfolder, scoring
 from tinygpt._core import FormatError
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.chattemplate import CHAT_TOKENS, ROLES, end_ids, laid_out
+from tinygpt.decoder import Decoder, Dtype, decoder_for
 from tinygpt.foreigntokenizer import tokenizer_in
 from tinygpt.formats import huggingface
+from tinygpt.generation import Request, Streams
 from tinygpt.model import GPT
+from tinygpt.sampling import Sampling
 from tinygpt.staging import staged_folder
+from tinygpt.textstream import TextStream
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 TRAINER_FILE = "trainer.json"
@@ -156,7 +160,7 @@ class Checkpoint:
         with staged_folder(folder, replace=replace) as staged:
             _write_json(staged / "config.json", huggingface.model_config_to_hf(config, **ids))
             _write_tensors(staged / "model.safetensors", huggingface.weights_to_hf(weights, config))
-            _write_json(staged / "generation_config.json", huggingface.generation_config(**ids, stop_ids=self._end_ids))
+            _write_json(staged / "generation_config.json", huggingface.generation_config(**ids, stop_ids=self.end_ids))
             if self.tokenizer is not None:
                 self.tokenizer.save(staged)
             if state is not None:
@@ -166,6 +170,67 @@ class Checkpoint:
     def generate(self, text: str, *, stop: str | Sequence[str] = (), max_new_tokens: int = 200, **sampling: Any) -> str:
         """The continuation of `text`, without `text` itself; arguments as for `stream`."""
         return "".join(self.stream(text, stop=stop, max_new_tokens=max_new_tokens, **sampling))
+
+    def generate_batch(
+        self,
+        texts: Sequence[str],
+        *,
+        n_slots: int = 16,
+        chat: bool = False,
+        system: str | None = None,
+        stop: str | Sequence[str] = (),
+        max_new_tokens: int = 200,
+        seed: int | None = None,
+        dtype: Dtype = "auto",
+        **sampling: Any,
+    ) -> list[str]:
+        """The continuations of many texts, `n_slots` at once; each is what `generate` gives for that text alone.
+
+        Args:
+            texts: The prompts.
+            n_slots: How many are on their way at once.
+            chat: As for `stream`, and so are the following.
+            system: The same.
+            stop: The same.
+            max_new_tokens: The same.
+            seed: Text i has the seed `seed` + i.
+            dtype: The same.
+            sampling: The same.
+
+        Example:
+            >>> from tinygpt.model import GPTConfig
+            >>> from tinygpt.tokenizer import Tokenizer
+            >>> model = GPT(GPTConfig(vocab_size=257, block_size=16, n_layer=1, n_head=2, d_model=16))
+            >>> checkpoint = Checkpoint(model, Tokenizer.train(["a"], pattern="byte"))
+            >>> two = checkpoint.generate_batch(["one", "another"], max_new_tokens=9, seed=1, dtype="float32")
+            >>> two[1] == checkpoint.generate("another", max_new_tokens=9, seed=2, dtype="float32")
+            True
+        """
+        written = [TextStream(self._known_tokenizer, _strings(stop)) for _ in texts]
+        results = [""] * len(texts)
+        requests = [
+            self.request(
+                self.prompt_ids(text, chat=chat, system=system),
+                max_new_tokens=max_new_tokens,
+                sampling=Sampling(**sampling),
+                seed=None if seed is None else (seed + i) % 2**64,
+            )
+            for i, text in enumerate(texts)
+        ]
+        streams = Streams(self.decoder(n_slots=max(1, min(n_slots, len(texts))), dtype=dtype))
+        places: dict[Any, int] = {}
+        waiting = iter(enumerate(requests))
+        while True:
+            while streams.n_active < streams.capacity and (following := next(waiting, None)) is not None:
+                places[streams.add(following[1])] = following[0]
+            if not streams.n_active:
+                return [result + text.close() for result, text in zip(results, written, strict=True)]
+            for drawn in streams.step():
+                i = places[drawn.stream]
+                if drawn.id is not None:
+                    results[i] += written[i].push(drawn.id)
+                if written[i].is_stopped:
+                    streams.remove(drawn.stream)
 
     def stream(
         self,
@@ -179,8 +244,13 @@ class Checkpoint:
         top_k: int = 0,
         top_p: float = 1.0,
         min_p: float = 0.0,
+        typical_p: float = 1.0,
         repetition_penalty: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        logit_bias: Mapping[int, float] | None = None,
         seed: int | None = None,
+        dtype: Dtype = "auto",
     ) -> Iterator[str]:
         """The continuation of `text` as it comes, in pieces of whole characters, up to the document separator.
 
@@ -196,8 +266,13 @@ class Checkpoint:
             top_k: Draw from this many of the likeliest tokens; 0 from all.
             top_p: Draw from the likeliest tokens that hold this share of the probability.
             min_p: Draw from tokens at least this share as likely as the likeliest.
-            repetition_penalty: Above 1 makes tokens rarer that occurred already.
+            typical_p: Draw from the tokens nearest to the expected surprise that hold this share of the probability.
+            repetition_penalty: Above 1 makes tokens rarer that occurred already, in the prompt or since.
+            presence_penalty: Taken from the logits of tokens that were drawn already.
+            frequency_penalty: The same, as often as they were.
+            logit_bias: Added to the logits of single ids.
             seed: The same seed gives the same text; None draws one.
+            dtype: How weights are kept meanwhile: "float32", "bfloat16", "int8", or "auto" for bfloat16 on a CPU.
 
         Returns:
             An iterator of strings. Bytes that are not UTF-8 come as U+FFFD.
@@ -206,39 +281,101 @@ class Checkpoint:
             ValueError: The model has no tokenizer, or one that knows no chats where `chat` is set; a stop string is
                 empty; or a sampling argument is out of range.
         """
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        if "" in stops:
-            raise ValueError("a stop string must hold at least one character, got an empty one")
-        where = self.folder or "the model"
-        if self.tokenizer is None:
-            raise ValueError(
-                f"{where}: no tokenizer.json beside the model; put it there, or use model.generate with ids"
-            )
-        if chat:
-            prompt = _chat_prompt(self.tokenizer, text, system, where)
-        elif system is not None:
-            raise ValueError("system is the first message of a chat; set chat, too")
-        else:
-            prompt = _text_prompt(self.tokenizer, text)
+        written = TextStream(self._known_tokenizer, _strings(stop))
         ids = self.model.generate(
-            prompt,
+            self.prompt_ids(text, chat=chat, system=system),
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
             min_p=min_p,
+            typical_p=typical_p,
             repetition_penalty=repetition_penalty,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            logit_bias=logit_bias,
             seed=seed,
-            stop=self._end_ids,
-            n_ids=self.tokenizer.vocab_size,
+            stop=self.end_ids,
+            n_ids=self._known_tokenizer.vocab_size,
+            dtype=dtype,
         )
-        ends = frozenset(self._end_ids)
-        return _until(self.tokenizer.decode_stream(takewhile(lambda i: i not in ends, ids)), stops)
+        ends = frozenset(self.end_ids)
+        return _until(written, takewhile(lambda i: i not in ends, ids))
+
+    def score(self, text: str, *, n_logprobs: int = 0, dtype: Dtype = "auto") -> scoring.Score:
+        """How likely the model finds a text, token by token; the first is judged after the document separator.
+
+        Args:
+            text: The text; one longer than the context is read in halves that overlap, so that each token has half a
+                context before it at least.
+            n_logprobs: How many of the likeliest ids to name at each place.
+            dtype: As for `stream`.
+
+        Raises:
+            ValueError: The text holds no token that could be judged.
+        """
+        return scoring.score(self.decoder(dtype=dtype), self._known_tokenizer, text, n_logprobs=n_logprobs)
+
+    def prompt_ids(self, text: str, *, chat: bool = False, system: str | None = None) -> list[int]:
+        """The ids of a prompt; arguments as for `stream`."""
+        if chat:
+            said = [("user", text)] if system is None else [("system", system), ("user", text)]
+            return self.chat_ids(said)
+        if system is not None:
+            raise ValueError("system is the first message of a chat; set chat, too")
+        return _text_prompt(self._known_tokenizer, text)
+
+    def chat_ids(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+        """The ids of a conversation, role and text of each message, up to where the assistant begins to speak."""
+        tokenizer = self._known_tokenizer
+        known = tokenizer.special_tokens
+        if missing := [name for name in CHAT_TOKENS if name not in known]:
+            found = f"its tokenizer has no {', '.join(missing)}, so the model knows no chats"
+            raise ValueError(f"{self._where}: {found}; leave chat away, or train on chats first")
+        return [
+            *laid_out([(role, tokenizer.encode(each)) for role, each in messages], known),
+            known[ROLES["assistant"]],
+        ]
+
+    def request(
+        self,
+        ids: Sequence[int],
+        *,
+        max_new_tokens: int,
+        sampling: Sampling,
+        seed: int | None = None,
+        n_logprobs: int | None = None,
+    ) -> Request:
+        """What `Streams` takes, with this model's ends and the size of its tokenizer."""
+        return Request(
+            ids=ids,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            seed=seed,
+            stop=frozenset(self.end_ids),
+            n_ids=self._known_tokenizer.vocab_size,
+            n_logprobs=n_logprobs,
+        )
+
+    def decoder(self, *, n_slots: int = 1, dtype: Dtype = "auto", threads: int | None = None) -> Decoder:
+        """What generates with this model; arguments as for `decoder_for`."""
+        return decoder_for(self.model, n_slots=n_slots, dtype=dtype, threads=threads)
 
     @property
-    def _end_ids(self) -> list[int]:
+    def end_ids(self) -> list[int]:
         """The ids at which generation stops."""
         return [] if self.tokenizer is None else end_ids(self.tokenizer.special_tokens, self.tokenizer.eot_id)
+
+    @property
+    def _where(self) -> Path | str:
+        return self.folder or "the model"
+
+    @property
+    def _known_tokenizer(self) -> AnyTokenizer:
+        if self.tokenizer is None:
+            found = f"{self._where}: no tokenizer.json beside the model"
+            raise ValueError(f"{found}; put it there, or use model.generate with ids")
+        return self.tokenizer
 
 
 _SPECIAL_IDS = {"eos_id": "eot_id", "bos_id": "bos_id", "pad_id": "pad_id"}
@@ -283,31 +420,19 @@ def _text_prompt(tokenizer: AnyTokenizer, text: str) -> list[int]:
     return prompt
 
 
-def _chat_prompt(tokenizer: AnyTokenizer, text: str, system: str | None, where: Path | str) -> list[int]:
-    """The ids of a conversation up to where the assistant begins to speak."""
-    known = tokenizer.special_tokens
-    if missing := [name for name in CHAT_TOKENS if name not in known]:
-        found = f"its tokenizer has no {', '.join(missing)}, so the model knows no chats"
-        raise ValueError(f"{where}: {found}; leave chat away, or train on chats first")
-    said = [("user", text)] if system is None else [("system", system), ("user", text)]
-    return [*laid_out([(role, tokenizer.encode(each)) for role, each in said], known), known[ROLES["assistant"]]]
+def _strings(stop: str | Sequence[str]) -> tuple[str, ...]:
+    return (stop,) if isinstance(stop, str) else tuple(stop)
 
 
-def _until(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
-    """The pieces up to the first stop string; text that may yet become one is held back."""
-    held = ""
-    for piece in pieces:
-        held += piece
-        found = [(held.find(stop) + len(stop), held.find(stop)) for stop in stops if stop in held]
-        if found:  # the one that is complete first, so that it does not matter how the text was cut into tokens
-            held = held[: min(found)[1]]
-            break
-        n_kept = max((n for stop in stops for n in range(1, len(stop)) if held.endswith(stop[:n])), default=0)
-        if len(held) > n_kept:
-            yield held[: len(held) - n_kept]
-            held = held[len(held) - n_kept :]
-    if held:
-        yield held
+def _until(text: TextStream, ids: Iterator[int]) -> Iterator[str]:
+    """The pieces of text that ids become, up to a stop string."""
+    for i in ids:
+        if piece := text.push(i):
+            yield piece
+        if text.is_stopped:
+            return
+    if piece := text.close():
+        yield piece
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -1,8 +1,9 @@
 """Dataclass <-> YAML or JSON file <-> command-line flags.
 
 A knob is a field of a dataclass, declared once: its name is the flag and the key of the file, its type reads both, the
-string literal under it is the help. tyro draws the help; the reading is ours, because every mistake has to end in one
-line that names the flag or the line of the file, and tyro's public face has only boxes of several lines.
+string literal under it is the help. A field whose metadata has `"flag": False` is for programs alone. tyro draws the
+help; the reading is ours, because every mistake has to end in one line that names the flag or the line of the file, and
+tyro's public face has only boxes of several lines.
 """
 
 import ast
@@ -65,7 +66,7 @@ class Options:
         Raises:
             ValueError: A value is missing, or `cls` refuses one; the message names the flag, or the file and its key.
         """
-        names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        names = [f.name for f in fields(cls) if f.name in self._knobs]  # type: ignore[arg-type]
         values = {name: self._defaults[name] for name in names if name in self._defaults} | self.given(cls) | overrides
         for knob in (self._knobs[name] for name in names):
             if knob.name not in values and knob.default is MISSING:
@@ -157,7 +158,7 @@ def _knobs(heading: str, cls: type) -> Iterator[_Knob]:
     """The fields of a dataclass."""
     texts = _field_texts(cls)
     hints = typing.get_type_hints(cls, include_extras=True)
-    for f in fields(cls):
+    for f in (each for each in fields(cls) if each.metadata.get("flag", True)):
         hint, *marks = typing.get_args(hints[f.name]) if hasattr(hints[f.name], "__metadata__") else (hints[f.name],)
         default = f.default if f.default_factory is MISSING else f.default_factory()
         yield _Knob(

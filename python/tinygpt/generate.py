@@ -1,13 +1,19 @@
-"""`tinygpt generate`: continue a prompt with a trained model."""
+"""`tinygpt generate`: continue a prompt with a trained model, talk with one, or ask how likely a text is."""
 
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from tinygpt.command import run
 from tinygpt.config import read
 from tinygpt.samplingconfig import Sampling
+
+if TYPE_CHECKING:
+    from tinygpt.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +29,7 @@ class GenerateFlags:
     prompt_file: Path | None = None
     """File that holds the prompt, UTF-8."""
     chat: bool = False
-    """Ask a model that was trained on chats: the prompt is what a user says, and the answer alone is written."""
+    """Ask a model that was trained on chats: the answer to the prompt alone, or without one a talk, line by line."""
     system: str | None = None
     """Message of the system before the prompt, with --chat."""
     max_new_tokens: int = 200
@@ -31,16 +37,26 @@ class GenerateFlags:
     stop: tuple[str, ...] = ()
     """Strings before which the text ends."""
     n: int = 1
-    """Texts to write, with seeds --seed, --seed + 1, ..."""
+    """Texts to write, in one batch, with seeds --seed, --seed + 1, ..."""
     seed: int | None = None
     """The same seed gives the same text; none draws one."""
+    logit_bias: tuple[str, ...] = ()
+    """ID=NUMBER: added to the logit of that id; -inf never draws it."""
+    score: bool = False
+    """Write nothing new: say how likely the prompt is, token by token, and its perplexity."""
+    logprobs: int | None = None
+    """A line for each token, with the logarithm of its probability and those of this many likeliest ones."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """How weights are kept: auto takes bfloat16 on a CPU, and what the model has on a GPU."""
+    int8: bool = False
+    """Keep weights as bytes with scales: half of bfloat16 to read for each token; on a CPU."""
     cpu: bool = False
     """Stay on the CPU even if there is a GPU."""
     threads: int | None = None
     """CPU threads; none takes what torch finds."""
 
     def __post_init__(self) -> None:
-        for name, least in (("max_new_tokens", 0), ("n", 1), ("threads", 1)):
+        for name, least in (("max_new_tokens", 0), ("n", 1), ("threads", 1), ("logprobs", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -50,6 +66,19 @@ class GenerateFlags:
             raise ValueError("system is the first message of a chat; give --chat, too")
         if self.which not in ("best", "last") and not self.which.isdecimal():
             raise ValueError(f"which must be best, last or the number of a step, got {self.which!r}")
+        if self.int8 and self.dtype != "auto":
+            raise ValueError(f"int8 and --dtype {self.dtype} are both given; keep one of them")
+        if self.score and (self.chat or self.n > 1):
+            raise ValueError("score is about the prompt, as plain text; leave --chat and --n away")
+        if self.logprobs is not None and (self.n > 1 or self.chat or self.stop):
+            raise ValueError("logprobs are of one text, all of it; leave --n, --chat and --stop away")
+        if self.is_talk and self.n > 1:
+            raise ValueError("n texts need a prompt; a talk has one answer to each line")
+
+    @property
+    def is_talk(self) -> bool:
+        """Whether lines are read and answered one after the other."""
+        return self.chat and not self.prompt and self.prompt_file is None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +90,8 @@ def _generate(argv: Sequence[str]) -> int:
     about = "Continues a prompt with a trained model; prompt and text go to standard output."
     groups = {"": GenerateFlags, "sampling": Sampling}
     options = read(argv, groups, prog="tinygpt generate", description=about)
-    flags, sampling = options.build(GenerateFlags), options.build(Sampling)
+    flags = options.build(GenerateFlags)
+    sampling = options.build(Sampling, logit_bias=dict(map(_bias, flags.logit_bias)))
     prompt = _prompt(flags)
 
     import torch  # only once the flags are right
@@ -73,23 +103,127 @@ def _generate(argv: Sequence[str]) -> int:
     device = "cuda" if torch.cuda.is_available() and not flags.cpu else "cpu"
     which = int(flags.which) if flags.which.isdecimal() else flags.which
     checkpoint = Checkpoint.load(flags.checkpoint, which, device=device)
-    for i in range(flags.n):
-        pieces = checkpoint.stream(
-            prompt,
-            chat=flags.chat,
-            system=flags.system,
-            max_new_tokens=flags.max_new_tokens,
-            **asdict(sampling),
-            stop=flags.stop,
-            seed=None if flags.seed is None else flags.seed + i,
-        )
-        if flags.n > 1:
-            _write(f"--- {i + 1} of {flags.n}\n")
-        _write("" if flags.chat else prompt)
+    if flags.is_talk:
+        _talk(checkpoint, flags, sampling)
+    elif flags.score:
+        _score(checkpoint, flags, prompt)
+    elif flags.logprobs is not None:
+        _list(checkpoint, flags, sampling, prompt)
+    else:
+        _continue(checkpoint, flags, sampling, prompt)
+    return 0
+
+
+def _continue(checkpoint: "Checkpoint", flags: GenerateFlags, sampling: Sampling, prompt: str) -> None:
+    """One text as it comes, or several one after the other."""
+    options = {
+        **asdict(sampling),
+        "chat": flags.chat,
+        "system": flags.system,
+        "max_new_tokens": flags.max_new_tokens,
+        "stop": flags.stop,
+        "seed": flags.seed,
+        "dtype": _dtype(flags),
+    }
+    shown = "" if flags.chat else prompt
+    if flags.n == 1:
+        pieces = checkpoint.stream(prompt, **options)
+        _write(shown)
         for piece in pieces:
             _write(piece)
         _write("\n")
-    return 0
+        return
+    for i, text in enumerate(checkpoint.generate_batch([prompt] * flags.n, **options)):
+        _write(f"--- {i + 1} of {flags.n}\n{shown}{text}\n")
+
+
+def _talk(checkpoint: "Checkpoint", flags: GenerateFlags, sampling: Sampling) -> None:
+    from tinygpt.conversation import Conversation
+
+    talk = Conversation(
+        checkpoint,
+        _write,
+        system=flags.system,
+        sampling=sampling,
+        max_new_tokens=flags.max_new_tokens,
+        stop=flags.stop,
+        seed=flags.seed,
+        dtype=_dtype(flags),
+    )
+    if sys.stdin.isatty():
+        _write("Say something; /help lists the commands.\n")
+    talk.run(_lines())
+
+
+def _lines() -> Iterator[str]:
+    """What is typed, with the terminal's history; Ctrl-C drops a line, Ctrl-D ends them."""
+    is_terminal = sys.stdin.isatty()
+    if is_terminal:
+        with suppress(ImportError):
+            import readline  # noqa: F401  # gives input() the arrow keys
+    while True:
+        try:
+            yield input("> " if is_terminal else "")
+        except EOFError:
+            if is_terminal:
+                _write("\n")
+            return
+        except KeyboardInterrupt:
+            if not is_terminal:
+                raise
+            _write("\n(/quit or Ctrl-D leaves)\n")
+
+
+def _list(checkpoint: "Checkpoint", flags: GenerateFlags, sampling: Sampling, prompt: str) -> None:
+    """A line for each token that is drawn."""
+    from tinygpt.generation import Streams
+
+    streams = Streams(checkpoint.decoder(dtype=_dtype(flags)))
+    request = checkpoint.request(
+        checkpoint.prompt_ids(prompt),
+        max_new_tokens=flags.max_new_tokens,
+        sampling=sampling,
+        seed=flags.seed,
+        n_logprobs=flags.logprobs,
+    )
+    streams.add(request)
+    while streams.n_active:
+        for drawn in streams.step():
+            if drawn.id is not None and drawn.logprob is not None:
+                _write(_line(checkpoint, drawn.id, drawn.logprob, drawn.top))
+
+
+def _score(checkpoint: "Checkpoint", flags: GenerateFlags, prompt: str) -> None:
+    """How likely the prompt is; its tokens, too, with --logprobs."""
+    score = checkpoint.score(prompt, n_logprobs=flags.logprobs or 0, dtype=_dtype(flags))
+    if flags.logprobs is not None:
+        for token in score.tokens:
+            _write(_line(checkpoint, token.id, token.logprob, token.top))
+    _write(
+        f"perplexity {score.perplexity:.4g}, {score.loss:.4f} nats a token, {score.bits_per_byte:.4f} bits a byte, "
+        f"{len(score.tokens)} tokens, {score.n_bytes} bytes\n"
+    )
+
+
+def _line(checkpoint: "Checkpoint", i: int, logprob: float, top: Sequence[tuple[int, float]]) -> str:
+    """Logarithm, id and text of a token, then the likeliest ones, with tabs between."""
+    assert checkpoint.tokenizer is not None, "prompts without a tokenizer are refused"
+    decode = checkpoint.tokenizer.decode
+    others = [f"{decode([other])!r} {value:.4f}" for other, value in top]
+    return "\t".join([f"{logprob:.4f}", str(i), repr(decode([i])), *others]) + "\n"
+
+
+def _dtype(flags: GenerateFlags) -> Literal["auto", "float32", "bfloat16", "int8"]:
+    return "int8" if flags.int8 else flags.dtype
+
+
+def _bias(text: str) -> tuple[int, float]:
+    """Id and number of `ID=NUMBER`."""
+    name, equals, number = text.partition("=")
+    with suppress(ValueError):
+        if equals and name.strip().isdecimal() and float(number) < math.inf:  # which NaN is not, either
+            return int(name), float(number)
+    raise ValueError(f"--logit-bias takes ID=NUMBER, such as 262=-5, got {text!r}")
 
 
 def _prompt(flags: GenerateFlags) -> str:

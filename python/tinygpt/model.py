@@ -1,8 +1,7 @@
 """GPT: tokens in, logits, a loss or more tokens out. Read it from top to bottom: block, model, generation."""
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,10 +14,13 @@ from torch.utils.checkpoint import checkpoint
 from tinygpt._core import FormatError
 from tinygpt.attention import FORMS
 from tinygpt.crossentropy import IGNORED, cross_entropy
+from tinygpt.decoder import Dtype, decoder_for
 from tinygpt.formats import huggingface
+from tinygpt.generation import Request, continuation
+from tinygpt.kvcache import KVCache as KVCache
 from tinygpt.modelconfig import GPTConfig as GPTConfig
 from tinygpt.positions import POSITIONS, Rotation, rotate
-from tinygpt.sampling import Sampling, sample
+from tinygpt.sampling import Sampling
 
 
 class RMSNorm(nn.Module):
@@ -35,22 +37,6 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width), of the same type; the mean is taken in float32."""
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
-
-
-class KVCache:
-    """Keys and values of the tokens seen so far, for each block; full at `n_positions` tokens."""
-
-    def __init__(self, config: GPTConfig, *, batch_size: int, n_positions: int, like: Tensor) -> None:
-        shape = (config.n_layer, 2, batch_size, config.n_kv, n_positions, config.d_head)
-        self._data = torch.empty(shape, dtype=like.dtype, device=like.device)
-        self.n_tokens = 0
-
-    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes k and v (B, H_kv, T, D) behind the `n_tokens` there are; returns all S of them, (B, H_kv, S, D)."""
-        end = self.n_tokens + k.shape[2]
-        self._data[layer, 0, :, :, self.n_tokens : end] = k
-        self._data[layer, 1, :, :, self.n_tokens : end] = v
-        return self._data[layer, 0, :, :, :end], self._data[layer, 1, :, :, :end]
 
 
 class Attention(nn.Module):
@@ -222,14 +208,20 @@ class GPT(nn.Module):
         top_k: int = 0,
         top_p: float = 1.0,
         min_p: float = 0.0,
+        typical_p: float = 1.0,
         repetition_penalty: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        logit_bias: Mapping[int, float] | None = None,
         seed: int | None = None,
         stop: Sequence[int] = (),
         n_ids: int | None = None,
+        dtype: Dtype | None = None,
     ) -> Iterator[int]:
         """The ids that follow, one at a time; drawn in evaluation mode, whatever mode the model is in.
 
-        When the context is full the last half of it is kept. The global random state is neither read nor moved.
+        When the context is full the last half of it is kept. The global random state is neither read nor moved. On a
+        CPU the weights are those at the call.
 
         Args:
             ids: The prompt, a list, array or tensor (T,), not empty. Its end is taken when it is longer than the
@@ -239,10 +231,15 @@ class GPT(nn.Module):
             top_k: Draw from this many of the likeliest; 0 from all.
             top_p: Draw from the fewest of the likeliest that hold this share of the probability.
             min_p: Draw from those at least this share as likely as the likeliest.
+            typical_p: Draw from those nearest to the expected surprise that hold this share of the probability.
             repetition_penalty: Above 1 makes ids rarer that occurred, in the prompt or since.
+            presence_penalty: Taken from the logits of ids that were drawn already.
+            frequency_penalty: The same, as often as they were.
+            logit_bias: Added to the logits of single ids.
             seed: The same seed gives the same ids; None draws one.
             stop: Ids that end it; they are not given out.
             n_ids: Draw from the ids below this alone; None draws from all. A tokenizer may have fewer than the model.
+            dtype: How weights are kept meanwhile, as `decoder_for` takes it; None as they are.
 
         Returns:
             An iterator of int.
@@ -251,19 +248,32 @@ class GPT(nn.Module):
             ValueError: An argument is out of range. Raised by the call, before the first id is drawn.
         """
         sampling = Sampling(
-            temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            typical_p=typical_p,
+            repetition_penalty=repetition_penalty,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            logit_bias=logit_bias or {},
         )
-        prompt = self._prompt(ids)
-        if max_new_tokens < 0:
-            raise ValueError(f"max_new_tokens must be 0 or more, got {max_new_tokens}")
-        if seed is not None and not 0 <= seed < 2**64:
-            raise ValueError(f"seed must be from 0 to {2**64 - 1}, got {seed}")
-        generator = torch.Generator(self.token_embedding.weight.device)
-        if seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(seed)
-        return self._generate(prompt, max_new_tokens, sampling, generator, frozenset(stop), n_ids)
+        request = Request(
+            ids=ids,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            seed=seed,
+            stop=frozenset(stop),
+            n_ids=n_ids,
+        )
+        return continuation(decoder_for(self, dtype=dtype), request)
+
+    def logits(self, ids: Tensor, cache: KVCache, *, every: bool) -> Tensor:
+        """Logits (T, V) after each of `ids` (1, T), or (1, V) after the last; in evaluation mode, without gradient."""
+        # No mode outlives the call: between two ids the caller may train the model.
+        with torch.no_grad(), _evaluating(self):
+            hidden = self._hidden(ids, None, cache)[0]  # (T, C)
+            return F.linear(hidden if every else hidden[-1:], self.head_weight)  # (T, V) or (1, V)
 
     @property
     def n_parameters(self) -> int:
@@ -315,56 +325,6 @@ class GPT(nn.Module):
         if mask is not None and (cache is not None or mask.shape != x.shape or mask.dtype != torch.bool):
             found = f"{mask.dtype} {tuple(mask.shape)}{'' if cache is None else ' and a cache'}"
             raise ValueError(f"mask must be bool {tuple(x.shape)}, like the ids, without a cache; got {found}")
-
-    def _prompt(self, ids: Sequence[int] | Tensor) -> list[int]:
-        """The prompt as a list, checked and cropped to the context."""
-        prompt = ids.tolist() if hasattr(ids, "tolist") else list(ids)
-        if not prompt:
-            raise ValueError("the prompt is empty; begin with the document separator, or with any id")
-        for i in prompt:
-            if isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < self.config.vocab_size:
-                raise ValueError(f"ids must be whole numbers from 0 to {self.config.vocab_size - 1}, got {i!r}")
-        if (n_left_out := len(prompt) - self.config.block_size) > 0:
-            warnings.warn(
-                f"the prompt has {len(prompt)} tokens and the context {self.config.block_size}: "
-                f"the first {n_left_out} are left out",
-                stacklevel=3,
-            )
-        return prompt[-self.config.block_size :]
-
-    def _generate(
-        self,
-        context: list[int],
-        max_new_tokens: int,
-        sampling: Sampling,
-        generator: torch.Generator,
-        stop: frozenset[int],
-        n_ids: int | None,
-    ) -> Iterator[int]:
-        weight = self.token_embedding.weight
-        n_positions = min(self.config.block_size, len(context) + max_new_tokens)
-        cache = KVCache(self.config, batch_size=1, n_positions=n_positions, like=weight)
-        seen = torch.zeros(self.config.vocab_size, dtype=torch.bool, device=weight.device)  # (V,)
-        seen[context] = True
-        unread = context
-        for _ in range(max_new_tokens):
-            # No mode outlives a step: between two ids the caller may train the model.
-            with torch.no_grad(), _evaluating(self):
-                logits = self._last_logits(unread, cache)  # (V,)
-                logits[self.config.vocab_size if n_ids is None else n_ids :] = -math.inf
-                i = int(sample(logits, sampling, seen=seen, generator=generator))
-            if i in stop:
-                return
-            yield i
-            seen[i] = True
-            context, unread = [*context, i], [i]
-            if len(context) > self.config.block_size:
-                context = unread = context[-max(1, self.config.block_size // 2) :]
-                cache.n_tokens = 0
-
-    def _last_logits(self, ids: list[int], cache: KVCache) -> Tensor:
-        x = torch.tensor([ids], device=self.token_embedding.weight.device)  # (1, T)
-        return F.linear(self._hidden(x, None, cache)[0, -1], self.head_weight)  # (V,)
 
     def _initialise(self) -> None:
         for name, parameter in self.named_parameters():

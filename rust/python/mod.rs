@@ -10,6 +10,7 @@ mod bpe;
 mod corpus;
 mod files;
 mod shards;
+mod transformer;
 
 use crate::clean::{GUTENBERG, GutenbergBody, RULES, rules, split_gutenberg};
 use crate::error::Error;
@@ -189,6 +190,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("CLEANING_RULES", [GUTENBERG].into_iter().chain(RULES.map(|(name, _)| name)).collect::<Vec<_>>())?;
     m.add("PATTERNS", Pattern::NAMES.map(|(name, _)| name))?;
     m.add_class::<files::Files>()?;
+    m.add_class::<transformer::PyDecoder>()?;
     m.add_class::<files::DocumentIterator>()?;
     m.add_class::<files::Verdicts>()?;
     m.add_class::<corpus::Counts>()?;
