@@ -44,7 +44,7 @@ fn run<S, T: Send, R: Send>(
             job.add_bytes(block.consumed);
             job.tick()
         };
-        source.read(&mut Alone(&mut alone), &stop)?;
+        source.read(&mut Alone(&mut alone), &stop, 1)?;
         return Ok(vec![finish(state)?]);
     }
     let pool = job.pool()?;
@@ -77,7 +77,7 @@ fn run<S, T: Send, R: Send>(
         threads_of_call.spawn(|| {
             let _guard = StopOnPanic(&stop);
             let mut handing = Handing { number: 0, todo: todo_in, free: free_out };
-            if let Err(error) = source.read(&mut handing, &stop) {
+            if let Err(error) = source.read(&mut handing, &stop, threads) {
                 // Nobody is there to hear it where the caller has given up.
                 let _ = handing.todo.send(Err(error));
             }

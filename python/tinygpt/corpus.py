@@ -203,7 +203,7 @@ class Corpus:
         if self._files is None:
             yield from ((text, clean_text(text, self.clean), False) for text in self._each_text())
             return
-        verdicts, documents = self.judge(), self._files.documents(is_raw=True)
+        verdicts, documents = self.judge(), self._files.documents(is_raw=True, threads=self.threads)
         for text in documents:
             yield text, clean_text(text, self.clean), verdicts is not None and verdicts.is_removed(documents.number)
 
@@ -215,7 +215,7 @@ class Corpus:
                 yield clean_text(text, self.clean)
             self.report = report
             return
-        documents = self._files.documents(verdicts=self.judge())
+        documents = self._files.documents(verdicts=self.judge(), threads=self.threads)
         yield from documents
         self.report = self._completed(documents.report())
 

@@ -1,10 +1,10 @@
 //! Files, and the documents in them.
 
-use super::{BLOCK_BYTES, call, call_with_job, report_of};
+use super::{BLOCK_BYTES, call, call_with_job, report_of, threads_of};
 use crate::clean::{rules, split_gutenberg};
 use crate::screen::{Languages, NearOptions, Preset};
 use crate::sources::{Choice, Cutting, Format, InputFile, Inputs, Malformed, OpenRows, Outlet, Reading, Rows, Source};
-use crate::{Block, Cleaning, Documents, Error, Filters, Pattern, Report, Result, judge_documents, list_files};
+use crate::{Block, Cleaning, Documents, Error, Filters, Job, Pattern, Report, Result, judge_documents, list_files};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -121,8 +121,9 @@ impl Files {
     }
 
     /// `is_raw` gives documents before they are cleaned.
-    #[pyo3(signature = (*, verdicts=None, is_raw=false))]
-    fn documents(&self, verdicts: Option<PyRef<'_, Verdicts>>, is_raw: bool) -> DocumentIterator {
+    #[pyo3(signature = (*, verdicts=None, is_raw=false, threads=None))]
+    fn documents(&self, verdicts: Option<PyRef<'_, Verdicts>>, is_raw: bool, threads: Option<i64>) -> PyResult<DocumentIterator> {
+        let threads = Job::new(threads_of(threads)?, &mut |_| true)?.threads();
         let mut source = self.source(&Pattern::Gpt2, BLOCK_BYTES, verdicts.as_deref());
         source.cutting.gutenberg &= !is_raw;
         let (sender, blocks) = sync_channel(2);
@@ -130,14 +131,14 @@ impl Files {
         let its_stop = stop.clone();
         // It ends when nobody listens, for then what it sends comes back.
         std::thread::spawn(move || {
-            if let Err(error) = source.read(&mut Sending(&sender), &its_stop) {
+            if let Err(error) = source.read(&mut Sending(&sender), &its_stop, threads) {
                 let _ = sender.send(Err(error));
             }
         });
         let (rules, report) = (self.rules.clone(), Report::default());
         let cleaning = if is_raw { Cleaning { rules: Vec::new(), ..self.cleaning.clone() } } else { self.cleaning.clone() };
         let names = self.gutenberg.then(|| "gutenberg".to_string()).into_iter().chain(rules).collect();
-        DocumentIterator {
+        Ok(DocumentIterator {
             blocks: Mutex::new(blocks),
             stop,
             cleaning,
@@ -146,7 +147,7 @@ impl Files {
             number: 0,
             open: String::new(),
             report,
-        }
+        })
     }
 
     #[pyo3(signature = (folder, *, min_chars=None, max_chars=None, language=None, quality=None, dedup=None, skip_invalid=false, threads=None, progress=None))]

@@ -62,10 +62,7 @@ fn call_with_job<T: Send>(
     progress: Option<Py<PyAny>>,
     work: impl Send + FnOnce(&mut Job) -> Result<T, Error>,
 ) -> PyResult<T> {
-    let threads = match threads {
-        Some(n) if n < 1 => return Err(PyValueError::new_err(format!("threads must be at least 1, got {n}"))),
-        n => n.map(|n| n as usize),
-    };
+    let threads = threads_of(threads)?;
     let mut raised = None;
     let result = call(py, || {
         let mut last = Instant::now();
@@ -83,6 +80,13 @@ fn call_with_job<T: Send>(
     match raised {
         Some(error) => Err(error),
         None => result,
+    }
+}
+
+fn threads_of(threads: Option<i64>) -> PyResult<Option<usize>> {
+    match threads {
+        Some(n) if n < 1 => Err(PyValueError::new_err(format!("threads must be at least 1, got {n}"))),
+        n => Ok(n.map(|n| n as usize)),
     }
 }
 

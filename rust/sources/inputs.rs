@@ -61,7 +61,7 @@ impl Inputs {
 }
 
 impl Source for Inputs {
-    fn read(&mut self, outlet: &mut dyn Outlet, stop: &Arc<AtomicBool>) -> Result<()> {
+    fn read(&mut self, outlet: &mut dyn Outlet, stop: &Arc<AtomicBool>, threads: usize) -> Result<()> {
         let consumed = Arc::new(AtomicU64::new(0));
         let mut cutter = Cutter::new(&self.cutting, &self.selection, outlet, consumed.clone());
         let Selection { from, range, verdicts } = &self.selection;
@@ -74,7 +74,7 @@ impl Source for Inputs {
             if (number as u64) < from.file || (is_elsewhere && verdicts.is_none()) {
                 continue;
             }
-            let opening = Opening { file, reading: &self.reading, open_rows: self.open_rows.as_ref(), stop, consumed: &consumed };
+            let opening = Opening { file, reading: &self.reading, open_rows: self.open_rows.as_ref(), stop, consumed: &consumed, threads };
             let ordinal = (number as u64 == from.file).then(|| from.ordinal - from.document);
             let start = |cutter: &mut Cutter, has_places| cutter.start_file(number as u64, (place, has_places), ordinal);
             let RawFacts { bytes, hash: xxh3 } = opening.read(&mut cutter, start)?;
@@ -98,6 +98,7 @@ struct Opening<'a> {
     open_rows: Option<&'a OpenRows>,
     stop: &'a Arc<AtomicBool>,
     consumed: &'a Arc<AtomicU64>,
+    threads: usize,
 }
 
 impl Opening<'_> {
@@ -116,6 +117,7 @@ impl Opening<'_> {
             }
             format => {
                 let mut stream = Stream::open(path, self.stop, self.consumed)?;
+                stream.use_threads(self.threads);
                 start(out, !stream.is_packed());
                 refuse_binary(stream.head().map_err(stream_error(path))?, path)?;
                 self.records(&mut stream, format, path, 0, out)?;

@@ -148,12 +148,13 @@ pub trait Outlet {
 
 /// Documents in blocks, in order.
 pub trait Source: Send {
-    /// Hands on all blocks. `stop` asks it to give up, however far it has to look for the next document.
+    /// Hands on all blocks. `stop` asks it to give up, however far it has to look for the next document; so many `threads` may
+    /// work beside the one that reads.
     ///
     /// # Errors
     ///
     /// An input cannot be read or is not what it should be.
-    fn read(&mut self, outlet: &mut dyn Outlet, stop: &Arc<AtomicBool>) -> Result<()>;
+    fn read(&mut self, outlet: &mut dyn Outlet, stop: &Arc<AtomicBool>, threads: usize) -> Result<()>;
 }
 
 impl Block {
@@ -280,7 +281,7 @@ impl<'a> Texts<'a> {
 }
 
 impl Source for Texts<'_> {
-    fn read(&mut self, outlet: &mut dyn Outlet, _: &Arc<AtomicBool>) -> Result<()> {
+    fn read(&mut self, outlet: &mut dyn Outlet, _: &Arc<AtomicBool>, _: usize) -> Result<()> {
         let (selection, consumed) = (Selection::default(), Arc::new(AtomicU64::new(0)));
         let mut cutter = Cutter::new(&self.cutting, &selection, outlet, consumed.clone());
         cutter.start_file(0, (0, true), Some(self.first));
@@ -310,7 +311,7 @@ pub(crate) mod tests {
     /// All blocks of a source.
     pub(crate) fn blocks(source: &mut impl Source) -> Vec<Block> {
         let mut kept = Kept::default();
-        source.read(&mut kept, &Arc::default()).unwrap();
+        source.read(&mut kept, &Arc::default(), 1).unwrap();
         kept.0
     }
 

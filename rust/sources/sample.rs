@@ -136,8 +136,8 @@ impl Outlet for Chosen<'_> {
 }
 
 impl<S: Source> Source for Sample<S> {
-    fn read(&mut self, outlet: &mut dyn Outlet, stop: &Arc<AtomicBool>) -> Result<()> {
-        self.source.read(&mut Chosen { choice: &mut self.choice, outlet }, stop)
+    fn read(&mut self, outlet: &mut dyn Outlet, stop: &Arc<AtomicBool>, threads: usize) -> Result<()> {
+        self.source.read(&mut Chosen { choice: &mut self.choice, outlet }, stop, threads)
     }
 }
 

@@ -53,6 +53,11 @@ impl Stream {
         Ok(Stream { head: Vec::new(), head_at: 0, unpacker })
     }
 
+    /// Lets so many threads unpack a file of many members.
+    pub fn use_threads(&mut self, threads: usize) {
+        self.unpacker.use_threads(threads);
+    }
+
     /// Whether the file is packed.
     #[must_use]
     pub fn is_packed(&self) -> bool {

@@ -43,7 +43,7 @@ pub(super) enum Codec {
 impl Codec {
     pub(super) fn new(kind: Kind) -> Codec {
         match kind {
-            Kind::Gzip => Codec::Gzip(Gzip { inflate: Decompress::new(false), content: Crc::new(), ended: false }),
+            Kind::Gzip => Codec::Gzip(Gzip::new(FlushDecompress::None)),
             Kind::Zstd => Codec::Zstd(Zstd { frame: Box::new(FrameDecoder::new()), unpacked: 0 }),
             Kind::Xz => Codec::Xz(Xz { stream: xz_stream(), ended: false }),
             Kind::Bzip2 => Codec::Bzip2(Bzip2 { stream: Bunzip::new(false), ended: false }),
@@ -124,12 +124,18 @@ fn take<const N: usize, R: Read>(from: &mut Counted<R>) -> Result<[u8; N], Fault
 /// RFC 1952. Its header is read here, so that one inflater serves all members: a WET file has one a page.
 pub(super) struct Gzip {
     inflate: Decompress,
+    /// Whether output comes in one go, so that no window of it need be kept: `Finish`, which takes a sixth of the time away.
+    flush: FlushDecompress,
     content: Crc,
     ended: bool,
 }
 
 impl Gzip {
-    fn start<R: Read>(&mut self, from: &mut Counted<R>) -> Result<(), Fault> {
+    pub(super) fn new(flush: FlushDecompress) -> Gzip {
+        Gzip { inflate: Decompress::new(false), flush, content: Crc::new(), ended: false }
+    }
+
+    pub(super) fn start<R: Read>(&mut self, from: &mut Counted<R>) -> Result<(), Fault> {
         let mut header = Crc::new();
         let fixed: [u8; 10] = take(from)?;
         header.update(&fixed);
@@ -160,11 +166,11 @@ impl Gzip {
         Ok(())
     }
 
-    fn read<R: Read>(&mut self, from: &mut Counted<R>, out: &mut [u8]) -> Result<usize, Fault> {
+    pub(super) fn read<R: Read>(&mut self, from: &mut Counted<R>, out: &mut [u8]) -> Result<usize, Fault> {
         if self.ended {
             return Ok(0);
         }
-        let (n, ended) = inflate(&mut self.inflate, from, out)?;
+        let (n, ended) = inflate(&mut self.inflate, from, out, self.flush)?;
         self.content.update(&out[..n]);
         if ended {
             self.ended = true;
@@ -178,13 +184,17 @@ impl Gzip {
 }
 
 /// Bytes of raw deflate data, and whether they are the last. None without being the last is only for want of room.
-pub(super) fn inflate<R: Read>(inflate: &mut Decompress, from: &mut Counted<R>, out: &mut [u8]) -> Result<(usize, bool), Fault> {
+pub(super) fn inflate<R: Read>(
+    inflate: &mut Decompress,
+    from: &mut Counted<R>,
+    out: &mut [u8],
+    flush: FlushDecompress,
+) -> Result<(usize, bool), Fault> {
     loop {
         let input = from.more()?;
         let at_end = input.is_empty();
         let before = (inflate.total_in(), inflate.total_out());
-        let status =
-            inflate.decompress(input, out, FlushDecompress::None).map_err(|_| Fault::Damaged("codes that deflate does not have"))?;
+        let status = inflate.decompress(input, out, flush).map_err(|_| Fault::Damaged("codes that deflate does not have"))?;
         let n = (inflate.total_out() - before.1) as usize;
         from.consume((inflate.total_in() - before.0) as usize);
         let ended = status == Status::StreamEnd;

@@ -3,11 +3,14 @@
 //! Damage never shortens the content in silence: data cut short anywhere, a checksum that does not fit and bytes after the
 //! end are errors that name the place in the packed data.
 
+mod ahead;
 mod codecs;
 mod counted;
 mod kind;
 
+use ahead::Ahead;
 use codecs::{Codec, Fault};
+use flate2::FlushDecompress;
 use kind::Kind;
 use std::io::{self, Read};
 use std::path::Path;
@@ -25,6 +28,7 @@ const BUFFER_BYTES: usize = 128 << 10;
 pub(super) struct Unpacker<R> {
     raw: Counted<R>,
     codec: Option<Box<Codec>>,
+    ahead: Option<Box<Ahead>>,
     /// Whether a member is open.
     open: bool,
     /// Whether nothing follows.
@@ -46,7 +50,13 @@ impl<R: Read> Unpacker<R> {
             return Err(cut_short(format!("{length} bytes are no whole {kind} data, as its name promises; fetch it again")));
         }
         let codec = kind.map(|kind| Box::new(Codec::new(kind)));
-        Ok(Unpacker { raw, codec, open: false, done: false, failed: false, unpacked: 0, free_bytes: FREE_BYTES })
+        Ok(Unpacker { raw, codec, ahead: None, open: false, done: false, failed: false, unpacked: 0, free_bytes: FREE_BYTES })
+    }
+
+    /// Lets so many threads unpack what comes in many members of gzip.
+    pub(super) fn use_threads(&mut self, threads: usize) {
+        let is_gzip = self.codec.as_ref().is_some_and(|codec| codec.kind() == Kind::Gzip);
+        self.ahead = (is_gzip && threads > 1).then(|| Box::new(Ahead::new(threads)));
     }
 
     /// Whether the data are packed.
@@ -62,6 +72,13 @@ impl<R: Read> Unpacker<R> {
     fn unpack(&mut self, out: &mut [u8]) -> Result<usize, Fault> {
         let Some(codec) = &mut self.codec else { return Ok(self.raw.read(out)?) };
         while !self.done {
+            if let Some(ahead) = self.ahead.as_mut().filter(|_| !self.open) {
+                let n = ahead.read(&mut self.raw, out)?;
+                if n > 0 {
+                    self.unpacked += n as u64;
+                    return Ok(n);
+                }
+            }
             if !self.open && !codec.start(&mut self.raw)? {
                 self.done = true;
                 break;
@@ -104,6 +121,7 @@ impl<R: Read> Read for Unpacker<R> {
             return Ok(0);
         }
         let result = self.unpack(out).map_err(|fault| self.error(fault)).and_then(|n| {
+            // With members ahead more is packed than was unpacked; gzip comes not near the ratio in any case.
             let (unpacked, packed) = (self.unpacked, self.raw.offset());
             if unpacked > self.free_bytes.saturating_add(packed.saturating_mul(MAX_RATIO)) {
                 let free = self.free_bytes;
@@ -141,7 +159,7 @@ impl<R: Read> Read for Inflated<R> {
         if self.ended {
             return Ok(0);
         }
-        let (n, ended) = codecs::inflate(&mut self.inflate, &mut self.raw, out).map_err(|fault| match fault {
+        let (n, ended) = codecs::inflate(&mut self.inflate, &mut self.raw, out, FlushDecompress::None).map_err(|fault| match fault {
             Fault::Io(error) => error,
             _ => damaged(format!("the deflate data are damaged at or before byte {}; fetch the archive again", self.raw.offset())),
         })?;
