@@ -70,7 +70,8 @@ pub fn rules(names: &[String]) -> crate::Result<Vec<Rule>> {
     let find = |name: &String| {
         RULES.iter().find(|(known, _)| known == name).map(|(_, rule)| *rule).ok_or_else(|| {
             let known: Vec<&str> = RULES.iter().map(|(known, _)| *known).chain([GUTENBERG]).collect();
-            crate::Error::Invalid(format!("unknown cleaning rule {name:?}; the rules are {}", known.join(", ")))
+            let hint = if name.contains(',') { ", parted by spaces," } else { "" };
+            crate::Error::Invalid(format!("unknown cleaning rule {name:?}; the rules{hint} are {}", known.join(", ")))
         })
     };
     names.iter().map(find).collect()
@@ -125,6 +126,12 @@ mod tests {
             let rules = rules(&[name.to_string()]).unwrap();
             assert_eq!(clean(&rules, text, true), expected, "{name} of {text:?}");
         }
+    }
+
+    #[test]
+    fn rules_parted_by_commas_are_refused_with_a_hint() {
+        let error = rules(&["nfc,newlines".to_string()]).unwrap_err().to_string();
+        assert!(error.starts_with("unknown cleaning rule \"nfc,newlines\"; the rules, parted by spaces, are newlines, "), "{error}");
     }
 
     #[test]
