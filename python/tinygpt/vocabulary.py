@@ -29,8 +29,7 @@ class Vocabulary:
     @property
     def merges(self) -> list[tuple[bytes, bytes]]:
         """Pairs of byte strings, first to be applied first."""
-        tokens = self._bpe.tokens()
-        return [(tokens[left], tokens[right]) for left, right in self._bpe.merges()]
+        return self._bpe.merge_tokens()
 
     @property
     def special_tokens(self) -> dict[str, int]:

@@ -142,6 +142,13 @@ impl Bpe {
         self.0.vocab().merges().iter().map(|merge| (merge.left, merge.right)).collect()
     }
 
+    /// Both tokens of each merge; one that stands in several is one object.
+    fn merge_tokens<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let tokens = self.tokens(py);
+        let token = |id: u32| tokens[id as usize].clone();
+        self.0.vocab().merges().iter().map(|merge| (token(merge.left), token(merge.right))).collect()
+    }
+
     /// The tokens that merging or looking up a piece may give.
     fn model_tokens<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, u32)> {
         self.0.vocab().model_tokens().map(|(id, token)| (PyBytes::new(py, token), id)).collect()
