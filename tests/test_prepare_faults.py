@@ -320,13 +320,30 @@ def cut(path: Path) -> None:
         ("data/train_000000.bin", lambda path: flip(path, 5000)),
     ],
 )
-def test_half_done_work_that_was_damaged_is_refused(
+def test_half_done_work_that_was_damaged_is_begun_anew_with_a_warning(
     world: Path, half: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
     damage(half / name)
     done = finish(*words(world), "--out", half.parent / "data")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert done.stderr.startswith(f"tinygpt prepare: error: {half / name}: ")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    said = "tinygpt prepare: warning: half-done work was damaged and is begun anew ("
+    assert done.stderr.startswith(f"{said}{half / name}"), done.stderr
+    assert (content(half.parent / "data") == content(world / "whole"), left(half.parent)) == (True, ["data"])
+
+
+@pytest.mark.parametrize("module", ["tinygpt", "tinygpt.prepare"])
+def test_ctrl_c_during_the_imports_ends_without_a_traceback(world: Path, tmp_path: Path, module: str) -> None:
+    words_of = [sys.executable, "-X", "importtime", "-m", module, *(["prepare"] if module == "tinygpt" else [])]
+    line = [*words_of, *map(str, words(world)), "--out", str(tmp_path / "data")]
+    for last in ("numpy", "tinygpt.corpus", "tinygpt.download"):
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+            assert child.stderr is not None
+            lines = iter(child.stderr.readline, "")
+            assert any(said.split()[-1] == last for said in lines), last
+            child.send_signal(signal.SIGINT)
+            errors = [said for said in lines if not said.startswith("import time:")]
+        assert (child.returncode, "".join(errors).count("\n")) == (130, 1), (last, errors)
+        assert errors[0].endswith("stopped: by Ctrl-C\n"), errors
 
 
 @pytest.fixture

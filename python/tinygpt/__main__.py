@@ -1,11 +1,17 @@
 """`tinygpt VERB ...`: the table of commands, each imported when it is named."""
 
+if __name__ == "__main__":  # Ctrl-C may come during the imports below
+    from tinygpt.interruption import leave_on_interrupt as leave
+
+    leave()
+
 import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from tinygpt import __version__
+from tinygpt.interruption import leave_on_interrupt
 
 VERBS = {
     "prepare": "turn text into a tokenizer and shards of tokens",
@@ -19,6 +25,8 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of the command that the first word names; without one, the list of commands."""
+    if argv is None:
+        leave_on_interrupt()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
         print("tinygpt: from a folder of text to a GPT of one's own\n\nusage: tinygpt VERB ...\n")

@@ -1,5 +1,10 @@
 """`tinygpt bench`: measure the tokenizer on a text of one's own."""
 
+if __name__ == "__main__":  # Ctrl-C may come during the imports below
+    from tinygpt.interruption import leave_on_interrupt
+
+    leave_on_interrupt()
+
 import json
 import platform
 import sys

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from tinygpt.interruption import raise_on_interrupt
+
 
 def run(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None, *, verb: str) -> int:
     """The exit code of `command(argv)`: every error becomes one line on standard error, never a traceback.
@@ -22,6 +24,7 @@ def run(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None, *, 
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: _say(verb, "warning", str(message))
         try:
+            raise_on_interrupt()
             return command(sys.argv[1:] if argv is None else argv)
         except SystemExit as stop:
             return stop.code if isinstance(stop.code, int) else int(stop.code is not None)

@@ -1,5 +1,10 @@
 """`tinygpt encode`: text to ids, and ids to text."""
 
+if __name__ == "__main__":  # Ctrl-C may come during the imports below
+    from tinygpt.interruption import leave_on_interrupt
+
+    leave_on_interrupt()
+
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,10 @@
 """`tinygpt generate`: continue a prompt with a trained model, talk with one, or ask how likely a text is."""
 
+if __name__ == "__main__":  # Ctrl-C may come during the imports below
+    from tinygpt.interruption import leave_on_interrupt
+
+    leave_on_interrupt()
+
 import math
 import sys
 from collections.abc import Iterator, Sequence

@@ -1,10 +1,30 @@
-"""Ctrl-C and SIGTERM end a run after the step in hand, saved: for commands, which own the process."""
+"""Ctrl-C and SIGTERM end a run after the step in hand, saved, and imports at once: for commands alone."""
 
 import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+def leave_on_interrupt() -> None:
+    """Ctrl-C ends the process at once with exit code 130, until `raise_on_interrupt`.
+
+    For what a command imports before it can catch anything. A handler that somebody else has set stays.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def raise_on_interrupt() -> None:
+    """Ends `leave_on_interrupt`: Ctrl-C raises KeyboardInterrupt again."""
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    os.write(2, b"tinygpt: stopped: by Ctrl-C\n")
+    os._exit(128 + number)
 
 
 class Interruption:

@@ -1,5 +1,10 @@
 """`tinygpt prepare`: turn text into a tokenizer and shards of tokens."""
 
+if __name__ == "__main__":  # Ctrl-C may come during the imports below
+    from tinygpt.interruption import leave_on_interrupt
+
+    leave_on_interrupt()
+
 import sys
 import time
 from collections.abc import Sequence

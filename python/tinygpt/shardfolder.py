@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tinygpt._core import ShardSet
+from tinygpt._core import FormatError, ShardSet
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.manifest import Manifest, Shard, check_replaceable
 from tinygpt.specials import EOT_NAMES
-from tinygpt.staging import WorkFolder, resumable_folder
+from tinygpt.staging import JOURNAL, WorkFolder, resumable_folder
 
 Mark = Callable[[Path, Mapping[str, tuple[Shard, ...]], str], Mapping[str, tuple[Shard, ...]]]
 """Writes what belongs beside finished shards: their folder, they by split, and the type of a token."""
@@ -91,8 +93,7 @@ class ShardFolder:
         is_shuffled = self.shuffle is not None and self.part is None
         staging = work.journal / "ordered" if is_shuffled else work.folder
         staging.mkdir(exist_ok=True)
-        journal = {} if key is None else {"journal": (str(work.journal), key)}
-        shards = open_shards(str(staging), split=self.split, **journal)
+        shards = self._opened(open_shards, staging, work, key)
         # Spelling out a large vocabulary takes a tenth of a second, which encoding can use for itself.
         with ThreadPoolExecutor(1) as beside:
             saving = beside.submit(self.tokenizer.save, work.folder)
@@ -124,6 +125,23 @@ class ShardFolder:
         )
         manifest.save(work.folder)
         return manifest
+
+    def _opened(
+        self, open_shards: Callable[..., ShardSet], staging: Path, work: WorkFolder, key: str | None
+    ) -> ShardSet:
+        """The shards of a folder, gone on with where an earlier process has left whole ones; else begun."""
+        journal = {} if key is None else {"journal": (str(work.journal), key)}
+        try:
+            return open_shards(str(staging), split=self.split, **journal)
+        except (FormatError, FileNotFoundError) as error:
+            if key is None or not work.is_continued:
+                raise
+            found = f"{error.filename} is gone" if isinstance(error, OSError) else str(error).partition("; remove ")[0]
+            warnings.warn(f"half-done work was damaged and is begun anew ({found})", RuntimeWarning, stacklevel=3)
+        (work.journal / JOURNAL).unlink()  # first, for what it tells of is gone then
+        shutil.rmtree(staging)
+        staging.mkdir()
+        return open_shards(str(staging), split=self.split, **journal)
 
     @contextmanager
     def work(self, key: str) -> Iterator[WorkFolder]:

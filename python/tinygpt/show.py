@@ -1,5 +1,10 @@
 """`tinygpt show`: say what a file or folder is, and verify it."""
 
+if __name__ == "__main__":  # Ctrl-C may come during the imports below
+    from tinygpt.interruption import leave_on_interrupt
+
+    leave_on_interrupt()
+
 import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence

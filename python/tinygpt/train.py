@@ -1,5 +1,10 @@
 """`tinygpt train`: train a model on text or on prepared shards, or continue a run."""
 
+if __name__ == "__main__":  # Ctrl-C may come during the imports below
+    from tinygpt.interruption import leave_on_interrupt
+
+    leave_on_interrupt()
+
 import os
 import signal
 import sys
