@@ -172,19 +172,20 @@ def _knobs(heading: str, cls: type) -> Iterator[_Knob]:
 
 
 def _field_texts(cls: type) -> dict[str, str]:
-    """Field -> the string literal that stands under it, as one line."""
-    try:
-        definition = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    except OSError:  # a class typed into an interpreter has no source
-        return {}
+    """Field -> the string literal that stands under it, as one line; of fields that are inherited, too."""
     texts = {}
-    for statement, below in pairwise(getattr(definition, "body", [])):
-        if (
-            isinstance(statement, ast.AnnAssign)
-            and isinstance(below, ast.Expr)
-            and isinstance(below.value, ast.Constant)
-        ):
-            texts[ast.unparse(statement.target)] = " ".join(str(below.value.value).split())
+    for owner in reversed(cls.__mro__[:-1]):
+        try:
+            definition = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+        except OSError:  # a class typed into an interpreter has no source
+            continue
+        for statement, below in pairwise(getattr(definition, "body", [])):
+            if (
+                isinstance(statement, ast.AnnAssign)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+            ):
+                texts[ast.unparse(statement.target)] = " ".join(str(below.value.value).split())
     return texts
 
 

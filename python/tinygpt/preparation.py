@@ -8,42 +8,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tinygpt._core import Counts, FormatError, xxh3_file
-from tinygpt.chats import Chats, is_chats
+from tinygpt.chats import Chats
 from tinygpt.chatshards import write_chats
 from tinygpt.chattemplate import CHAT_TOKENS, knows_chats
 from tinygpt.corpus import Corpus, Progress
 from tinygpt.foreigntokenizer import LoadedTokenizer, is_rank_file, load_tokenizer
 from tinygpt.manifest import Manifest, check_replaceable
+from tinygpt.reading import Reading
 from tinygpt.shardfolder import key_of
 from tinygpt.specials import SPECIAL_SETS, check_ends_documents
 from tinygpt.staging import WorkFolder, resumable_folder, sweep
 from tinygpt.tokenizer import Tokenizer
-
-_READING = (
-    "format",
-    "documents",
-    "separator",
-    "text_field",
-    "header",
-    "delimiter",
-    "include",
-    "malformed",
-    "clean",
-    "invalid",
-    "min_chars",
-    "max_chars",
-    "language",
-    "quality",
-    "dedup",
-)
-"""Fields that say how text is read, each named as an argument of `Corpus`."""
 
 Bar = Callable[[str], AbstractContextManager[Progress | None]]
 """Gives, for the name of a stage, what is told of its progress."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preparation:
+class Preparation(Reading):
     """How text becomes shards. What is prepared already from the same text in the same way is left as it is.
 
     Example:
@@ -57,38 +39,6 @@ class Preparation:
         (True, True)
     """
 
-    format: Literal["text", "jsonl", "json", "csv", "tsv", "warc", "parquet", "tar", "zip"] | None = None
-    """What the files are; none tells by their names, packed (.gz .zst .xz .bz2) or not."""
-    documents: Literal["file", "line", "blank"] = "file"
-    """What a document is in text: file (or what stands between lines that are --separator), line, or blank (what stands
-    between blank lines)."""
-    separator: str = "<|endoftext|>"
-    """Line that ends a document in text."""
-    text_field: str | None = None
-    """Text of a record: key of JSON (data.text for one in another), column by name or number from 0; none looks for
-    text, content, body, messages, or prompt and completion."""
-    header: bool | None = None
-    """The first row of a .csv or .tsv names its columns; none finds out."""
-    delimiter: str | None = None
-    """Stands between two fields of a .csv; none finds out."""
-    include: tuple[str, ...] = ()
-    """Globs that the files of a folder must match; none takes all text, source code and data formats."""
-    clean: tuple[str, ...] = ()
-    """Cleaning rules, applied in order: newlines, whitespace, lowercase, drop-empty-lines, strip-control, nfc,
-    html-entities, mask-urls, mask-emails, gutenberg."""
-    invalid: Literal["replace", "error", "skip"] = "replace"
-    """What becomes of bytes that are not UTF-8: replace (by U+FFFD, counted), error, or skip (the document is left
-    out)."""
-    min_chars: int | None = None
-    """Leave out documents of fewer characters."""
-    max_chars: int | None = None
-    """Leave out documents of more characters."""
-    language: tuple[str, ...] = ()
-    """Leave out documents in other languages than these (en, de, ...)."""
-    quality: Literal["gopher", "c4"] | None = None
-    """Leave out documents that these rules find poor."""
-    dedup: Literal["exact", "near"] | None = None
-    """Leave out documents that came before: exact, the same text; near, most of the same words in a row, too."""
     tokenizer: Path | None = None
     """Tokenizer to use, a folder, tokenizer.json or .tiktoken file (which takes --pattern and --special-tokens, since
     it names neither); none trains one on the text."""
@@ -109,9 +59,6 @@ class Preparation:
     """Seed by which documents are shuffled; none leaves them in order."""
     shard_tokens: int = 100_000_000
     """Most tokens in one file."""
-    malformed: Literal["error", "skip"] = "error"
-    """What becomes of a record that cannot be used (no text in it, no conversation in a file of chats): error, or skip
-    (counted)."""
     add_chat_tokens: bool = False
     """Add the special tokens of chats to --tokenizer where it lacks them."""
 
@@ -129,35 +76,6 @@ class Preparation:
         if len(self.special_tokens) == 1:
             return SPECIAL_SETS.get(self.special_tokens[0], self.special_tokens)
         return self.special_tokens
-
-    def corpus(
-        self, paths: Sequence[str | Path], *, exclude: Path | None = None, threads: int | None = None
-    ) -> Corpus | Chats:
-        """The text of these files and folders, or the chats of .jsonl files.
-
-        Args:
-            paths: Files, folders, globs, or lists as `@list.txt`.
-            exclude: A folder that is written to, whose files are left out.
-            threads: None means one for each core.
-
-        Raises:
-            FileNotFoundError: A path does not exist.
-            ValueError: A folder with nothing to read, an unknown rule or choice, or both text and chats.
-        """
-        how = {name: getattr(self, name) for name in _READING}
-        plain = Preparation()
-        set_for_text = [name for name in _READING if how[name] != getattr(plain, name) and name != "malformed"]
-        chats = [path for path in paths if not set(set_for_text) & {"text_field", "format"} and is_chats(Path(path))]
-        if chats and len(chats) < len(paths):
-            other = next(path for path in paths if path not in chats)
-            raise ValueError(f"{chats[0]} holds chats and {other} text; prepare them apart, each into its own --out")
-        if chats:
-            for name in set_for_text:
-                flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} is for text, but {chats[0]} holds chats; leave it away")
-            return Chats(chats, malformed=self.malformed)
-        how |= {"include": self.include or None, "language": self.language or None}
-        return Corpus(list(paths), exclude=exclude, threads=threads, **how)
 
     def named_tokenizer(self) -> LoadedTokenizer | None:
         """The tokenizer that was named, if one was; a file of ranks gets pattern and special tokens from here."""
