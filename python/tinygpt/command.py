@@ -44,11 +44,11 @@ def run(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None, *, 
 
 
 @contextmanager
-def byte_bar(label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A function to call with the bytes done and the bytes there are; on a terminal it moves a bar."""
+def byte_bar(label: str, unit: str = "B") -> Iterator[Callable[[int, int | None], None]]:
+    """A function to call with the bytes, or what `unit` says, done and there are; on a terminal it moves a bar."""
     from tqdm import tqdm
 
-    with tqdm(desc=label, unit="B", unit_scale=True, leave=False, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(desc=label, unit=unit, unit_scale=True, leave=False, disable=not sys.stderr.isatty()) as bar:
 
         def move(done: int, total: int | None) -> None:
             bar.total = total

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from tinygpt._core import FormatError
 from tinygpt.manifest import Manifest, Shard
 
-_PACKED = (".gz", ".zst", ".xz", ".bz2", ".zip", ".tar", ".tgz")
+PACKED = (".gz", ".zst", ".xz", ".bz2", ".zip", ".tar", ".tgz")
+"""Endings of files whose bytes are not those of the text in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ def text_of(origin: Origin) -> str:
     if origin.path is None:
         raise ValueError(f"document {origin.document} came from a program, which alone can show it")
     path = Path(origin.path)
-    if path.suffix.lower() in _PACKED:
+    if path.suffix.lower() in PACKED:
         raise ValueError(f"{path}: packed; unpack it and look at bytes {origin.start} to {origin.end}")
     size = path.stat().st_size
     if origin.n_bytes is not None and size != origin.n_bytes:

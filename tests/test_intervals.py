@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from tinygpt.intervals import ratio_interval, student_quantile
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"),  # the table of Abramowitz and Stegun, 26.10
+    [(1, 12.706), (2, 4.303), (3, 3.182), (5, 2.571), (10, 2.228), (30, 2.042), (120, 1.980), (10**6, 1.960)],
+)
+def test_student_quantiles_are_those_of_the_table(degrees: int, quantile: float) -> None:
+    assert student_quantile(0.975, degrees) == pytest.approx(quantile, abs=4e-3)
+
+
+def test_interval_of_equal_documents_is_a_mean_with_its_standard_error() -> None:
+    values = np.array([1.0, 2.0, 4.0, 9.0])
+    found = ratio_interval(values, np.ones(4))
+    margin = 3.182 * values.std(ddof=1) / 2
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((4 - margin, 4 + margin), abs=0.01)
+
+
+@pytest.mark.parametrize("n_documents", [0, 1])
+def test_there_is_no_interval_below_two_documents(n_documents: int) -> None:
+    assert ratio_interval([1.0, 0.0][: n_documents + 1], [n_documents, 0][: n_documents + 1]) is None
+
+
+@pytest.mark.parametrize("n_documents", [10, 40, 200])
+def test_the_interval_holds_the_truth_as_often_as_it_says(n_documents: int) -> None:
+    """Documents of skewed lengths, each with a difficulty of its own: the truth is known, 1,500 draws tell how often."""
+    draw = np.random.default_rng(n_documents)
+    held = 0
+    for _ in range(1500):
+        tokens = np.ceil(draw.lognormal(4, 0.7, n_documents))
+        nats = tokens * draw.gamma(25, 3.0 / 25, n_documents)  # 3 nats a token, a deviation of 0.6 between documents
+        found = ratio_interval(nats, tokens)
+        assert found is not None
+        held += found.low <= 3.0 <= found.high
+    assert 0.90 <= held / 1500 <= 0.97
+
+
+def test_intervals_of_whole_documents_are_wider_than_those_of_tokens_would_be() -> None:
+    draw = np.random.default_rng(0)
+    per_document = draw.normal(3, 0.5, 50)
+    found = ratio_interval(100 * per_document, np.full(50, 100))
+    assert found is not None
+    assert found.high - found.low == pytest.approx(2 * 2.01 * per_document.std(ddof=1) / 50**0.5, rel=0.01)
