@@ -113,7 +113,7 @@ def learn_ngrams(training: Sequence[OpenTokens], *, max_tokens: int, order: int 
     parts = []
     for row in rows:
         share = row.n_tokens if total <= max_tokens else max_tokens * row.n_tokens // total
-        n_stretches = 1 if share == row.n_tokens else min(_STRETCHES, max(1, share // 1000))
+        n_stretches = 1 if share == row.n_tokens else min(_STRETCHES, max(1, share // 100))
         edges = [share * i // n_stretches for i in range(n_stretches + 1)]
         for i, (low, high) in enumerate(pairwise(edges)):
             if high > low:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NGRAMS = (8, 16, 32)
 RIVALS = 255
+_DRAWS = 50  # for each rival that is wanted
 Progress = Callable[[int, int | None], object]
 
 
@@ -70,7 +71,7 @@ class Canary:
     log_likelihood: float
     """Of the rest after the first half, in nats."""
     rank: int | None
-    """Place of the line among lines that have other digits in the second half, from 1; None where it has none."""
+    """Place of the line among lines with other digits in the second half, from 1; None where there are none such."""
     n_ranked: int | None
     """How many lines were ranked, the canary among them."""
     exposure: float | None
@@ -218,8 +219,8 @@ def find_canaries(
     """Whether the model tells the second half of each line when it is given the first, and how the line ranks.
 
     A line is cut at the space nearest to its middle, or in its middle where it has none. Where its second half holds
-    digits, it is ranked by log-likelihood among `n_rivals` lines that have other digits in their places, drawn
-    evenly.
+    digits, it is ranked by log-likelihood among `n_rivals` lines that have other digits in their places, drawn evenly
+    from those of as many tokens: a number that is fewer tokens is likelier to any model.
 
     Args:
         model: The model.
@@ -239,7 +240,7 @@ def find_canaries(
     edges = [0]
     for canary in canaries:
         cut = _cut(canary)
-        endings = [canary[cut:], *_rivals(canary[cut:], n_rivals, seed)]
+        endings = [canary[cut:], *_rivals(tokenizer, canary[:cut], canary[cut:], n_rivals, seed)]
         pairs += [(canary[:cut], ending) for ending in endings]
         edges.append(len(pairs))
     found = likelihoods(model, tokenizer, pairs, batch_size=batch_size, progress=progress)
@@ -267,18 +268,17 @@ def _cut(line: str) -> int:
     return min(spaces, key=lambda place: abs(2 * place - len(line)), default=len(line) // 2)
 
 
-def _rivals(ending: str, n: int, seed: int) -> list[str]:
-    """The ending with other digits, as many different ones as there are up to n."""
+def _rivals(tokenizer: AnyTokenizer, beginning: str, ending: str, n: int, seed: int) -> list[str]:
+    """The ending with other digits, of as many tokens, in as many different ways as are found up to n."""
     places = [i for i, character in enumerate(ending) if character in "0123456789"]
-    if not places:
-        return []
-    draw = np.random.default_rng(seed)
-    wanted = min(n, 10 ** len(places) - 1)
-    found: dict[str, None] = {}
-    while len(found) < wanted:
+    draw, found, n_tokens = np.random.default_rng(seed), dict[str, None](), len(tokenizer.encode(beginning + ending))
+    for _ in range(_DRAWS * n if places else 0):
+        if len(found) == min(n, 10 ** len(places) - 1):
+            break
         characters = list(ending)
         for place, digit in zip(places, draw.integers(0, 10, len(places)).tolist(), strict=True):
             characters[place] = str(digit)
-        if (rival := "".join(characters)) != ending:
+        rival = "".join(characters)
+        if rival != ending and rival not in found and len(tokenizer.encode(beginning + rival)) == n_tokens:
             found[rival] = None
     return list(found)
