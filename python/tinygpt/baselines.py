@@ -100,7 +100,7 @@ def _compressed(texts: Callable[[], Iterator[bytes]], progress: Progress | None)
 def learn_ngrams(training: Sequence[OpenTokens], *, max_tokens: int, order: int = ORDER) -> KneserNey:
     """A Kneser-Ney model of at most so many training tokens, taken from all of them in up to 100 stretches.
 
-    Memory is bounded by `max_tokens`: about 100 bytes for each. Where a stretch ends and the next begins, a few
+    Memory is bounded by `max_tokens`: 160 bytes for each. Where a stretch ends and the next begins, a few
     n-grams are made that no text has.
 
     Args:

@@ -56,8 +56,8 @@ class EvaluateFlags:
     says it was trained on, or the train split of --data."""
     ngram_order: int = 5
     """Tokens of the longest n-grams."""
-    ngram_tokens: int = 10_000_000
-    """Most training tokens that the n-gram model learns from; it takes 100 bytes of memory for each."""
+    ngram_tokens: int = 5_000_000
+    """Most training tokens that the n-gram model learns from; it takes up to 160 bytes of memory for each."""
     choices: Path | None = None
     """File of questions, each line {"context": ..., "choices": [...], "label": 0}."""
     choice_delimiter: str = " "

@@ -25,7 +25,7 @@ class KneserNey:
 
     The longest n-grams count as often as they occur, shorter ones by how many tokens stand before them. Each length has
     three discounts, from its own numbers of n-grams that count 1, 2, 3 and 4; where one of these is 0, they are
-    0.5, 1 and 1.5. The last resort is 1 / V. Memory is about 100 bytes a token while it learns.
+    0.5, 1 and 1.5. The last resort is 1 / V. Memory is 160 bytes a token at most while it learns.
 
     Args:
         tokens: Ids below `vocab_size`, (N,), at least one.

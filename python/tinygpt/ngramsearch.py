@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tinygpt.tokenstream import TokenStream
 
 _BLOCK_TOKENS = 1 << 18  # a block's hashes, 2 MiB, stay in the processor's cache: twice as fast as blocks of 2^22
-_FILTER_BITS = 22
+_FILTER_BITS = range(12, 27)  # of a filter: 64 places a query, so that one in 64 windows is looked up in vain
 _MIX, _STEP, _SPREAD = (np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xD1342543DE82EF95, 0xFF51AFD7ED558CCD))
 
 
@@ -187,7 +187,7 @@ class _Search:
         """Looks at the windows of a block, which lies at `start`."""
         if not self.is_open or not len(hashes):
             return
-        places = np.flatnonzero(self._filter[(hashes * _SPREAD) >> np.uint64(64 - _FILTER_BITS)])
+        places = np.flatnonzero(self._filter[(hashes * _SPREAD) >> self._shift])
         lows, highs = (np.searchsorted(self._hashes, hashes[places], side=side) for side in ("left", "right"))
         repeats = highs - lows  # more than 1 only where queries share a hash
         inner = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
@@ -211,5 +211,7 @@ class _Search:
             self._refresh()
 
     def _refresh(self) -> None:
-        self._filter = np.zeros(1 << _FILTER_BITS, bool)
-        self._filter[(self._hashes * _SPREAD) >> np.uint64(64 - _FILTER_BITS)] = True
+        bits = min(max(len(self._hashes).bit_length() + 6, _FILTER_BITS[0]), _FILTER_BITS[-1])
+        self._shift = np.uint64(64 - bits)
+        self._filter = np.zeros(1 << bits, bool)
+        self._filter[(self._hashes * _SPREAD) >> self._shift] = True
