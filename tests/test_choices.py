@@ -37,7 +37,7 @@ def checkpoint() -> Checkpoint:
 
 
 def asked() -> list[Question]:
-    return [Question(context=q["context"], choices=tuple(q["choices"]), label=q["label"]) for q in QUESTIONS]  # type: ignore[arg-type, call-overload]
+    return [Question(context=q["context"], choices=tuple(q["choices"]), label=q["label"]) for q in QUESTIONS]  # type: ignore[arg-type]
 
 
 def test_choices_are_ranked_by_the_sum_over_their_tokens(checkpoint: Checkpoint) -> None:
@@ -189,6 +189,6 @@ def test_the_harness_finds_the_same_of_whole_documents(checkpoint: Checkpoint, t
     model = HFLM(pretrained=str(tmp_path / "model"), device="cpu", dtype="float32", batch_size=1)
     requests = [Instance(request_type="loglikelihood_rolling", doc={}, arguments=(text,), idx=0) for text in texts]
     theirs = model.loglikelihood_rolling(requests)
-    with open_held_out([tmp_path / f"{i}.txt" for i in range(3)], tokenizer) as text:
-        ours = evaluate_documents(checkpoint.model, text, apart=True, count_separators=False)
+    with open_held_out([tmp_path / f"{i}.txt" for i in range(3)], tokenizer) as held_out:
+        ours = evaluate_documents(checkpoint.model, held_out, apart=True, count_separators=False)
     assert (-ours.nats).tolist() == pytest.approx(theirs, abs=1e-3)

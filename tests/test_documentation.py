@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tinygpt import bench, encode, generate, prepare, show, train
+from tinygpt import bench, encode, evaluate, generate, prepare, show, train
 from tinygpt.__main__ import VERBS
 from tinygpt.samplingconfig import Sampling
 from tinygpt.trainconfig import CHANGEABLE, TrainConfig
@@ -94,11 +94,11 @@ def test_command_lines_name_flags_that_exist() -> None:
 
 def test_option_tables_give_the_defaults_of_the_fields() -> None:
     verbs = [prepare.PrepareFlags, generate.GenerateFlags, encode.EncodeFlags, show.ShowFlags, bench.BenchFlags]
-    classes = [*train.GROUPS.values(), *verbs, Sampling]
+    classes = [*train.GROUPS.values(), *verbs, evaluate.EvaluateFlags, Sampling]
     declared: dict[str, set[str]] = {}
     for field in (field for cls in classes for field in fields(cls) if field.name not in POSITIONAL):
         default = train.DEFAULTS.get(field.name, field.default)
-        default = " ".join(default) if isinstance(default, tuple) and default else default
+        default = " ".join(map(str, default)) if isinstance(default, tuple) and default else default
         default = default.replace("|", "¦") if isinstance(default, str) else default
         words: dict[object, str] = {None: "none", (): "none", MISSING: "required", "": "empty"}
         shown = ("off", "on")[default] if isinstance(default, bool) else words.get(default, str(default))

@@ -18,7 +18,7 @@ from tinygpt.tokenizer import Tokenizer
 
 TEXTS = ["the cat sat on the mat", "", "a dög sat on a log, and then it slept", "so", "what of it?"]
 TOKENIZER = Tokenizer.train([" ".join(TEXTS)] * 3, vocab_size=290)
-EOT = TOKENIZER.token_to_id("<|endoftext|>")
+EOT = TOKENIZER.special_tokens["<|endoftext|>"]
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +41,10 @@ def model() -> GPT:
 
 def cost(model: GPT, before: list[int], token: int) -> float:
     with torch.no_grad():
-        return -model.eval()(torch.tensor([before]))[0, -1].log_softmax(-1)[token].item()
+        return float(-model.eval()(torch.tensor([before]))[0, -1].log_softmax(-1)[token])
 
 
 def documents() -> list[list[int]]:
-    assert EOT is not None
     return [[*TOKENIZER.encode(text), EOT] for text in TEXTS if text]
 
 
@@ -56,7 +55,7 @@ def test_documents_apart_are_each_judged_after_a_separator(folder: Path, model: 
     for i, document in enumerate(documents()):
         scored = document if count_separators else document[:-1]
         row = [EOT, *document]
-        wanted = sum(cost(model, row[max(0, j - 7) : j + 1], token) for j, token in enumerate(scored))  # type: ignore[arg-type]
+        wanted = sum(cost(model, row[max(0, j - 7) : j + 1], token) for j, token in enumerate(scored))
         assert found.nats[i] == pytest.approx(wanted, rel=1e-5)
         assert found.n_tokens[i] == len(scored)
         text_of = TOKENIZER.decode(document[:-1])
@@ -108,13 +107,9 @@ def test_figures_of_sums_by_hand() -> None:
     )
     found = DocumentsEvaluation.of("all", sums)
     assert found is not None
-    assert found.figures == Evaluation(
-        loss=1.0,
-        perplexity=math.e,
-        bits_per_byte=pytest.approx(0.5 / math.log(2)),
-        bits_per_character=pytest.approx(2 / math.log(2)),
-        n_tokens=4,
-    )
+    assert found.figures == Evaluation.of(4.0, n_tokens=4, n_bytes=8, n_characters=2)
+    assert (found.figures.loss, found.figures.perplexity) == (1.0, math.e)
+    assert (found.figures.bits_per_byte, found.figures.bits_per_character) == (0.5 / math.log(2), 2 / math.log(2))
     assert found.accuracy == 0.25
     assert DocumentsEvaluation.of("none", sums, np.array([False, False])) is None
 
@@ -204,9 +199,9 @@ def test_transformers_gives_the_same_bits_per_byte(folder: Path, model: GPT, tmp
                 logits = theirs(torch.tensor([ids[max(0, j - 8) : j]])).logits[0, -1]
             nats -= logits.log_softmax(-1)[ids[j]].item()
         n_bytes += len(text.encode())
-    with open_held_out([folder], TOKENIZER) as text:
+    with open_held_out([folder], TOKENIZER) as held_out:
         found = DocumentsEvaluation.of(
-            "all", evaluate_documents(model, text, stride=1, apart=True, count_separators=False)
+            "all", evaluate_documents(model, held_out, stride=1, apart=True, count_separators=False)
         )
     assert found is not None
     assert found.figures.bits_per_byte == pytest.approx(nats / math.log(2) / n_bytes, rel=1e-5)

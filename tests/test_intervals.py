@@ -26,7 +26,7 @@ def test_there_is_no_interval_below_two_documents(n_documents: int) -> None:
 
 @pytest.mark.parametrize("n_documents", [10, 40, 200])
 def test_the_interval_holds_the_truth_as_often_as_it_says(n_documents: int) -> None:
-    """Documents of skewed lengths, each with a difficulty of its own: the truth is known, 1,500 draws tell how often."""
+    """Documents of skewed lengths, each with a difficulty of its own; 1,500 draws tell how often."""
     draw = np.random.default_rng(n_documents)
     held = 0
     for _ in range(1500):

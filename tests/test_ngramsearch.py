@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ Row = NDArray[np.uint32]
 rows_of_tokens = st.lists(st.integers(0, 2), max_size=40).map(lambda row: np.array(row, np.uint32))
 
 
-def stream(*rows: Row) -> list[ArrayTokens]:
+def stream(*rows: NDArray[Any]) -> list[ArrayTokens]:
     return [ArrayTokens(row, "tokens") for row in rows]
 
 

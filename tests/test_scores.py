@@ -41,7 +41,7 @@ def scored(model: GPT, row: NDArray[np.int64], context: int, stride: int) -> NDA
 @given(st.integers(0, 60), st.integers(1, 20), st.data())
 def test_every_token_but_the_first_is_scored_once(n: int, context: int, data: st.DataObject) -> None:
     stride = data.draw(st.integers(1, context))
-    seen = []
+    seen: list[int] = []
     for start, end, n_scored in window_edges(n, context=context, stride=stride):
         assert end - start <= context
         places = range(end - n_scored + 1, end + 1)
