@@ -115,6 +115,7 @@ def refusals(folder: Path) -> dict[str, tuple[list[Path], dict[str, object], str
     with gzip.open(folder / "a.jsonl.gz", "wb") as file:
         file.write((folder / "a.jsonl").read_bytes())
     (folder / "empty.txt").write_text("")
+    (folder / "chats.jsonl").write_text('{"prompt": "a", "completion": "b"}')
     TOKENIZER.write_shards(folder / "text", folder / "data", val_fraction=0.0)
     other = Tokenizer.train(["b b"], vocab_size=257)
     other.write_shards(folder / "text", folder / "other", val_fraction=0.0)
@@ -130,13 +131,14 @@ def refusals(folder: Path) -> dict[str, tuple[list[Path], dict[str, object], str
         "no label": ([folder / "a.jsonl"], {"by": "label", "label_field": "tag"}, "byte 0: no tag in the record"),
         "object": ([folder / "a.jsonl"], {"by": "label", "label_field": "meta"}, "meta must be a text, number or"),
         "no text": ([folder / "empty.txt"], {}, "empty.txt: no text to encode"),
+        "chats": ([folder / "chats.jsonl"], {}, "holds chats, and the model knows none"),
         "by": ([folder / "text"], {"by": "folder"}, "by must be one of none, file, label, got folder"),
         "max": ([folder / "text"], {"max_tokens": 0}, "max_tokens must be at least 1, got 0"),
     }
 
 
 CASES = ["no split", "other tokenizer", "two folders", "reading", "no file", "no jsonl", "packed", "no label"]
-CASES += ["object", "no text", "by", "max"]
+CASES += ["object", "no text", "chats", "by", "max"]
 
 
 @pytest.mark.parametrize("case", CASES)

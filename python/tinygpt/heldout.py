@@ -17,6 +17,7 @@ from tinygpt._core import FormatError
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.chats import Chats
 from tinygpt.chatshards import write_chats
+from tinygpt.chattemplate import knows_chats
 from tinygpt.corpus import Progress
 from tinygpt.manifest import Manifest
 from tinygpt.reading import Reading
@@ -180,6 +181,10 @@ def _encode(
     corpus = reading.corpus([os.fspath(path) for path in paths], threads=threads)
     with bar("encode") as progress:
         if isinstance(corpus, Chats):
+            if not knows_chats(tokenizer.special_tokens):
+                raise ValueError(
+                    f"{corpus.name} holds chats, and the model knows none; judge one that was trained on chats"
+                )
             write_chats(corpus, tokenizer, folder, val_fraction=0.0, threads=threads, progress=progress)
         else:
             tokenizer.write_shards(corpus, folder, val_fraction=0.0, threads=threads, progress=progress)
