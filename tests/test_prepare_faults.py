@@ -471,7 +471,8 @@ def member(data: bytes) -> bytes:
 def test_memory_stays_within_its_bound(
     world: Path, tmp_path: Path, name: str, n_megabytes: int, how: list[str]
 ) -> None:
-    n_megabytes = n_megabytes if "--dedup" not in how else n_megabytes // 4
+    if "--dedup" in how and not name.endswith(".txt"):
+        n_megabytes //= 4
     if shutil.disk_usage(tmp_path).free < 3 * n_megabytes * 10**6:
         pytest.skip(f"no room for a file of {n_megabytes} MB and its shards")
     path = large(tmp_path / name, n_megabytes)
