@@ -1,13 +1,13 @@
-"""`python -m benches [tokenizer|sources|training]` and `python -m benches recipe`; `--help` says with which options."""
+"""`python -m benches [tokenizer|sources|training|generation]` and `python -m benches recipe`; `--help` says with which options."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from benches import recipe, sources, tokenizer, training
+from benches import generation, recipe, sources, tokenizer, training
 from benches.shape import TINY
 
-SUITES = {"tokenizer": tokenizer.ROWS, "sources": sources.ROWS, "training": training.ROWS}
+SUITES = {"tokenizer": tokenizer.ROWS, "sources": sources.ROWS, "training": training.ROWS, "generation": generation.ROWS}
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
         prog="python -m benches",
         description="Speed and memory, against peers in the same run; `recipe`, of hours, has options of its own.",
     )
-    parser.add_argument("suites", nargs="*", help="tokenizer, sources or training; none runs all")
+    parser.add_argument("suites", nargs="*", help="tokenizer, sources, training or generation; none runs all")
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs (default: 3)")
     known = [row for rows in SUITES.values() for row in rows]
     parser.add_argument("--rows", help=f"rows of the suites, of {','.join(known)} (default: all)")
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument(
         "--peers",
         metavar="PYTHON",
-        help="Python that has the peers (default: of tokenizer and sources, makes .venv-bench; of training, this one)",
+        help="Python that has the peers (default: of tokenizer and sources, makes .venv-bench; else this one)",
     )
     parser.add_argument(
         "--nanogpt", type=Path, metavar="FOLDER", help="that with nanoGPT's model.py (default: none, and no such rows)"
@@ -59,6 +59,16 @@ def main() -> None:
                 nanogpt=arguments.nanogpt,
                 mlp=arguments.mlp,
                 shapes=TINY if arguments.tiny else None,
+            )
+        )
+    if rows.get("generation"):
+        generation.main(
+            generation.Choice(
+                rounds=arguments.rounds,
+                rows=rows["generation"],
+                peers=arguments.peers or sys.executable,
+                nanogpt=arguments.nanogpt,
+                is_tiny=arguments.tiny,
             )
         )
 
