@@ -18,6 +18,7 @@ VERBS = {
     "train": "train a model on text or on prepared shards; continue a run",
     "generate": "continue a prompt with a trained model",
     "evaluate": "judge a model on held-out text, on questions, and on what it has by heart",
+    "export": "write a trained model for another program, and verify it",
     "encode": "turn text into ids of tokens, and ids into text",
     "bench": "measure the tokenizer on a text of yours",
     "show": "say what a file or folder is, and verify it",

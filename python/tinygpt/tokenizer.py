@@ -192,7 +192,7 @@ class Tokenizer(Vocabulary):
             ValueError: Its pattern cannot be matched in linear time, or leaves some text out.
             FormatError: Its ranks leave out a byte.
         """
-        return cls._from_plain(peers.from_tiktoken(encoding))
+        return cls.from_plain(peers.from_tiktoken(encoding))
 
     @classmethod
     def load(
@@ -217,16 +217,18 @@ class Tokenizer(Vocabulary):
             FormatError: It is damaged, or it is a kind of tokenizer that is not byte-level BPE.
         """
         try:
-            return cls._from_plain(tokenizerfiles.load(Path(path), pattern=pattern, special_tokens=special_tokens))
+            return cls.from_plain(tokenizerfiles.load(Path(path), pattern=pattern, special_tokens=special_tokens))
         except ValueError as error:
             raise FormatError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
     @classmethod
-    def _from_plain(cls, plain: PlainTokenizer) -> "Tokenizer":
+    def from_plain(cls, plain: PlainTokenizer) -> "Tokenizer":
+        """The tokenizer that plain values are."""
         bpe = Bpe.from_tokens(plain.pattern, plain.tokens, plain.merges, plain.added, plain.whole_pieces)
         return cls(bpe, post_processor=plain.post_processor)
 
-    def _plain(self) -> PlainTokenizer:
+    def plain(self) -> PlainTokenizer:
+        """The tokenizer as plain values, as writers of files take it."""
         return PlainTokenizer(
             pattern=self.pattern,
             tokens=self._bpe.model_tokens(),
@@ -256,7 +258,7 @@ class Tokenizer(Vocabulary):
             **({"chat_template": CHAT_TEMPLATE} if knows_chats(self._specials) else {}),
             "tinygpt": {"format": "tinygpt-tokenizer", "version": 1, "fingerprint": self.fingerprint},
         }
-        tokenizerfiles.save(self._plain(), Path(path), format=format, config=config, rank_fault=self._bpe.rank_fault)
+        tokenizerfiles.save(self.plain(), Path(path), format=format, config=config, rank_fault=self._bpe.rank_fault)
 
     def with_special_tokens(self, names: Sequence[str]) -> "Tokenizer":
         """The same with these special tokens, too: those that it lacks follow its ids, all others stay what they are.
@@ -265,8 +267,8 @@ class Tokenizer(Vocabulary):
             >>> Tokenizer.from_merges([(b"a", b"b")]).with_special_tokens(["<|user|>"]).special_tokens
             {'<|user|>': 257}
         """
-        plain, missing = self._plain(), [name for name in special_names(names) if name not in self._specials]
-        return Tokenizer._from_plain(replace(plain, added=plain.added + special_ids(missing, self.vocab_size)))
+        plain, missing = self.plain(), [name for name in special_names(names) if name not in self._specials]
+        return Tokenizer.from_plain(replace(plain, added=plain.added + special_ids(missing, self.vocab_size)))
 
     def to_tiktoken(self, name: str = "tinygpt") -> "tiktoken.Encoding":
         """The same as a `tiktoken.Encoding`.
@@ -275,7 +277,7 @@ class Tokenizer(Vocabulary):
             ValueError: Ranks cannot hold this tokenizer.
             ImportError: tiktoken is not installed.
         """
-        return peers.to_tiktoken(self._plain(), name=name, fault=self._bpe.rank_fault())
+        return peers.to_tiktoken(self.plain(), name=name, fault=self._bpe.rank_fault())
 
     def to_tokenizers(self) -> "tokenizers.Tokenizer":
         """The same as a `tokenizers.Tokenizer`; unlike this one it finds special tokens in any text.
@@ -283,7 +285,7 @@ class Tokenizer(Vocabulary):
         Raises:
             ImportError: tokenizers is not installed.
         """
-        return peers.to_tokenizers(self._plain())
+        return peers.to_tokenizers(self.plain())
 
     def encode(self, text: str, *, allowed_special: Literal["all"] | Iterable[str] = ()) -> list[int]:
         """The ids of a text.
@@ -476,7 +478,7 @@ class Tokenizer(Vocabulary):
         return table("Tokenizer", {**rows, "special tokens": names or "none", "fingerprint": self.fingerprint[:16]})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Tokenizer._from_plain, (self._plain(),)
+        return Tokenizer.from_plain, (self.plain(),)
 
     def _allowed(self, allowed: Literal["all"] | Iterable[str]) -> list[str]:
         if isinstance(allowed, str):

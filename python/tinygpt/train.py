@@ -60,7 +60,10 @@ class TrainFlags:
     """Type of a token in a .bin without a header, such as uint16; such files, those of llm.c, .npy and .pt need
     --vocab-size."""
     init_from: Path | None = None
-    """Start from this model: a run, a checkpoint or a Hugging Face folder; its shape and tokenizer are taken."""
+    """Start from this model: a run, a checkpoint, a Hugging Face folder, or nanoGPT's ckpt.pt with --allow-pickle; its
+    shape and tokenizer are taken."""
+    allow_pickle: bool = False
+    """Let --init-from name nanoGPT's ckpt.pt, read as plain data: none of its code is run."""
     out: Path | None = None
     """Folder of the run; none takes runs/NAME, NAME being that of --data."""
     resume: str | None = None
@@ -164,7 +167,7 @@ def _begun(options: Options, out: Path, ranks: Ranks) -> "tuple[Trainer, Prepara
     """The trainer of a new run, and how text was prepared for it."""
     flags, how, config = options.build(TrainFlags), options.build(Preparation), options.build(TrainConfig)
     shape, given = options.build(GPTConfig), options.given(GPTConfig)
-    base = None if flags.init_from is None else _base(flags.init_from, given)
+    base = None if flags.init_from is None else _base(flags, given)
     train_sources, val_sources = parse_sources(flags.data, "--data"), parse_sources(flags.val_data, "--val-data")
     refuse_text_settings([*train_sources, *val_sources], how)
     refuse_useless_validation(train_sources, val_sources, how)
@@ -219,12 +222,14 @@ def _prepared(
     return places(sources, folder)
 
 
-def _base(path: Path, given: Mapping[str, Any]) -> "Checkpoint":
+def _base(flags: TrainFlags, given: Mapping[str, Any]) -> "Checkpoint":
     """The model that --init-from names, of the shape that the flags say."""
-    from tinygpt.checkpoint import Checkpoint
     from tinygpt.finetuning import refuse_other_shape, with_context
+    from tinygpt.importing import load_model
 
-    base = Checkpoint.load(path)
+    path = flags.init_from
+    assert path is not None  # or there were no base
+    base = load_model(path, allow_pickle=flags.allow_pickle)
     refuse_other_shape(f"--init-from {path}", base.model, base.tokenizer, given)
     config = base.model.config
     changes = {name: given.get(name, getattr(config, name)) for name in ("block_size", "dropout")}

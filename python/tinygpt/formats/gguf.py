@@ -134,9 +134,7 @@ def _add_shape(writer: "gguf.GGUFWriter", architecture: str, c: GPTConfig) -> No
     writer.add_rope_dimension_count(c.d_head)
 
 
-def _add_vocabulary(
-    writer: "gguf.GGUFWriter", n_ids: int, tokenizer: PlainTokenizer, pre: str, ends: Ends
-) -> None:
+def _add_vocabulary(writer: "gguf.GGUFWriter", n_ids: int, tokenizer: PlainTokenizer, pre: str, ends: Ends) -> None:
     """Every row of the embedding has a token; those that are nobody's are told apart by their number."""
     kinds = library().TokenType
     tokens = [f"[unused{i}]" for i in range(n_ids)]
@@ -145,7 +143,9 @@ def _add_vocabulary(
         tokens[i], types[i] = spell(token), kinds.NORMAL
     for content, i, flags in tokenizer.added:
         if flags & (LSTRIP | RSTRIP | SINGLE_WORD):
-            raise ValueError(f"token {content!r} takes white space with it or stands for whole words, which GGUF cannot say")
+            raise ValueError(
+                f"token {content!r} takes white space with it or stands for whole words, which GGUF cannot say"
+            )
         tokens[i], types[i] = content, kinds.CONTROL if flags & SPECIAL else kinds.USER_DEFINED
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
@@ -195,13 +195,28 @@ def _interleaved(rows: Tensor, n_head: int) -> Tensor:
     return rows.unflatten(0, (n_head, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 
-def _add_tensor(writer: "gguf.GGUFWriter", name: str, tensor: Tensor, dtype: str) -> None:
-    gguf = library()
+def _kind(name: str, tensor: Tensor, dtype: str) -> Any:
+    """Ggml's type of one tensor."""
     kind = DTYPES[dtype]
-    if tensor.ndim == 1 or name.startswith("position_embd"):
+    if tensor.ndim == 1 or name.startswith("position"):
         kind = "F32"
     elif kind == "Q8_0" and tensor.shape[-1] % 32:
         kind = "F16"
-    type_of = gguf.GGMLQuantizationType[kind]
-    array = tensor.contiguous().numpy()
-    writer.add_tensor(name, gguf.quants.quantize(array, type_of), raw_dtype=type_of)
+    return library().GGMLQuantizationType[kind]
+
+
+def rounded(name: str, tensor: Tensor, dtype: str) -> Tensor:
+    """A tensor of ours with the numbers that the file holds for it."""
+    quants, kind = library().quants, _kind(name, tensor, dtype)
+    array = quants.dequantize(quants.quantize(tensor.detach().float().cpu().contiguous().numpy(), kind), kind)
+    return torch.from_numpy(array.copy())
+
+
+def tensors(architecture: str, c: GPTConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """llama.cpp's tensors by name, each (out, in), from the state dict of a GPT."""
+    return dict(_tensors(architecture, c, state))
+
+
+def _add_tensor(writer: "gguf.GGUFWriter", name: str, tensor: Tensor, dtype: str) -> None:
+    gguf, type_of = library(), _kind(name, tensor, dtype)
+    writer.add_tensor(name, gguf.quants.quantize(tensor.contiguous().numpy(), type_of), raw_dtype=type_of)
