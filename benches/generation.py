@@ -64,7 +64,7 @@ class Models:
     def gguf(self, dtype: str) -> Path:
         place = self.folder / f"gguf-{dtype}"
         if not place.exists():
-            export(Checkpoint.load(self.checkpoint), "gguf", place, dtype=dtype)
+            export(Checkpoint.load(self.checkpoint), place, to="gguf", dtype=dtype)
         return next(place.glob("*.gguf"))
 
     def ours(self, name: str, dtype: str, code: str, *, n_slots: int = 1) -> Side:
