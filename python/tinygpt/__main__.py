@@ -19,6 +19,7 @@ VERBS = {
     "generate": "continue a prompt with a trained model",
     "evaluate": "judge a model on held-out text, on questions, and on what it has by heart",
     "export": "write a trained model for another program, and verify it",
+    "serve": "answer OpenAI's API with a trained model, and chat in a browser",
     "encode": "turn text into ids of tokens, and ids into text",
     "bench": "measure the tokenizer on a text of yours",
     "show": "say what a file or folder is, and verify it",
