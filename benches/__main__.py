@@ -1,10 +1,10 @@
-"""`python -m benches [tokenizer|sources|training|generation]` and `python -m benches recipe`; `--help` says with which options."""
+"""`python -m benches [tokenizer|sources|training|generation]`, `recipe` and `serve`; `--help` says with which options."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from benches import generation, recipe, sources, tokenizer, training
+from benches import generation, recipe, serve, sources, tokenizer, training
 from benches.shape import TINY
 
 SUITES = {"tokenizer": tokenizer.ROWS, "sources": sources.ROWS, "training": training.ROWS, "generation": generation.ROWS}
@@ -14,9 +14,12 @@ def main() -> None:
     if sys.argv[1:2] == ["recipe"]:
         recipe.main(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["serve"]:
+        serve.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(
         prog="python -m benches",
-        description="Speed and memory, against peers in the same run; `recipe`, of hours, has options of its own.",
+        description="Speed and memory, against peers in the same run; `recipe` and `serve` have options of their own.",
     )
     parser.add_argument("suites", nargs="*", help="tokenizer, sources, training or generation; none runs all")
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs (default: 3)")
