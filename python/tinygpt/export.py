@@ -23,7 +23,7 @@ class ExportFlags:
     which: str = "best"
     """In a run folder: best (by validation loss), last, or the number of a step."""
     dtype: str | None = None
-    """Type of the weights: f32, f16, bf16, q8_0, as the target has them; none takes f16 for gguf and ollama, else f32."""
+    """Type of the weights: f32, f16, bf16, q8_0, as the target has them; none takes f16 for gguf and ollama."""
     verify: bool = False
     """Let the program that owns the format open what was written, and compare tokens, weights, logits and text."""
     lines: Path | None = None

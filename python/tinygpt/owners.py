@@ -10,6 +10,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,8 @@ import numpy as np
 
 def transformers(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     """Through `pipeline`, as most people open a folder; weights are computed with in float32."""
-    import torch
-    from transformers import pipeline
-
-    pipe = pipeline("text-generation", model=str(folder), dtype=torch.float32, device="cpu")
+    torch, library = import_module("torch"), import_module("transformers")
+    pipe = library.pipeline("text-generation", model=str(folder), dtype=torch.float32, device="cpu")
     model, tokenizer = pipe.model.eval(), pipe.tokenizer
     with torch.no_grad():
         logits = [model(torch.tensor([ids])).logits[0].numpy() for ids in asked["windows"]]
@@ -42,10 +41,7 @@ def transformers(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
 
 def llama_cpp(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     """Through llama-cpp-python, with its cache in float32, and the weights through the package gguf."""
-    import gguf
-    import llama_cpp
-    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-
+    gguf, llama_cpp = import_module("gguf"), import_module("llama_cpp")
     path = next(folder.glob("*.gguf"))
     room = max(map(len, asked["windows"]))
     ways = {"n_ctx": room, "n_batch": room, "n_ubatch": room, "logits_all": True, "verbose": False}
@@ -61,7 +57,8 @@ def llama_cpp(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     drawn = [greedy(llama, ids, asked["n_new"], ends) for ids in asked["prompts"]]
     chat: list[int] = []
     if asked["chat"]:
-        layout = Jinja2ChatFormatter(llama.metadata["tokenizer.chat_template"], eos_token="", bos_token="")
+        layouts = import_module("llama_cpp.llama_chat_format")
+        layout = layouts.Jinja2ChatFormatter(llama.metadata["tokenizer.chat_template"], eos_token="", bos_token="")
         prompt = layout(messages=asked["chat"]).prompt
         chat = llama.tokenize(prompt.encode(), add_bos=False, special=True)
     reader = gguf.GGUFReader(path)
@@ -92,11 +89,7 @@ def greedy(llama: Any, ids: Sequence[int], n_new: int, ends: Sequence[int]) -> l
 
 def onnxruntime(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     """Through onnxruntime; tokens through tokenizers, as the graph begins with ids."""
-    import onnx
-    import onnxruntime
-    from onnx import numpy_helper
-    from tokenizers import Tokenizer
-
+    onnx, onnxruntime, tokenizers = map(import_module, ("onnx", "onnxruntime", "tokenizers"))
     path = folder / "model.onnx"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = asked["threads"]
@@ -113,9 +106,11 @@ def onnxruntime(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
             if row[-1] in asked["ends"]:
                 break
         drawn.append(row[len(ids) :])
-    arrays = [numpy_helper.to_array(each) for each in onnx.load(str(path)).graph.initializer]
+    arrays = [onnx.numpy_helper.to_array(each) for each in onnx.load(str(path)).graph.initializer]
     held = {digest(turned) for each in arrays if each.ndim <= 2 for turned in (each, each.T)}
-    lines = Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch(asked["lines"], add_special_tokens=False)
+    lines = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch(
+        asked["lines"], add_special_tokens=False
+    )
     return {
         "tokens": [line.ids for line in lines],
         "logits": list(run(asked["windows"])),  # all in one batch

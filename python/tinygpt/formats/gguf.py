@@ -10,7 +10,7 @@ Source: ggml-org/llama.cpp, `gguf-py/gguf/constants.py`, `src/llama-vocab.cpp`, 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +20,6 @@ from tinygpt.formats.plaintokenizer import PlainTokenizer
 from tinygpt.formats.standardtensors import NamedTensor, gpt2_tensors, llama_tensors
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.specials import LSTRIP, RSTRIP, SINGLE_WORD, SPECIAL
-
-if TYPE_CHECKING:
-    import gguf
 
 DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
 """What weights can be, and ggml's name for it; vectors and learned positions stay in F32."""
@@ -116,7 +113,7 @@ def write(
         writer.close()
 
 
-def _add_shape(writer: "gguf.GGUFWriter", architecture: str, c: GPTConfig) -> None:
+def _add_shape(writer: Any, architecture: str, c: GPTConfig) -> None:
     writer.add_vocab_size(c.vocab_size)
     writer.add_context_length(c.block_size)
     writer.add_embedding_length(c.d_model)
@@ -134,7 +131,7 @@ def _add_shape(writer: "gguf.GGUFWriter", architecture: str, c: GPTConfig) -> No
     writer.add_rope_dimension_count(c.d_head)
 
 
-def _add_vocabulary(writer: "gguf.GGUFWriter", n_ids: int, tokenizer: PlainTokenizer, pre: str, ends: Ends) -> None:
+def _add_vocabulary(writer: Any, n_ids: int, tokenizer: PlainTokenizer, pre: str, ends: Ends) -> None:
     """Every row of the embedding has a token; those that are nobody's are told apart by their number."""
     kinds = library().TokenType
     tokens = [f"[unused{i}]" for i in range(n_ids)]
@@ -192,7 +189,7 @@ def _interleaved(rows: Tensor, n_head: int) -> Tensor:
     """Rows 0, D/2, 1, D/2 + 1, ... of each head: the two that turn together become neighbours."""
     if not n_head:
         return rows
-    return rows.unflatten(0, (n_head, 2, -1)).transpose(1, 2).flatten(0, 2)
+    return rows.reshape(n_head, 2, -1, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
 
 
 def _kind(name: str, tensor: Tensor, dtype: str) -> Any:
@@ -217,6 +214,6 @@ def tensors(architecture: str, c: GPTConfig, state: Mapping[str, Tensor]) -> dic
     return dict(_tensors(architecture, c, state))
 
 
-def _add_tensor(writer: "gguf.GGUFWriter", name: str, tensor: Tensor, dtype: str) -> None:
+def _add_tensor(writer: Any, name: str, tensor: Tensor, dtype: str) -> None:
     gguf, type_of = library(), _kind(name, tensor, dtype)
     writer.add_tensor(name, gguf.quants.quantize(tensor.contiguous().numpy(), type_of), raw_dtype=type_of)
