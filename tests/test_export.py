@@ -238,7 +238,7 @@ def test_ollama_gets_a_modelfile_for_chats(tmp_path: Path) -> None:
 def test_pipeline_stops_at_the_end_of_a_document(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     found = checkpoint(tie_embeddings=False)
-    end = found.tokenizer.eot_id  # type: ignore[union-attr]
+    end: Any = found.tokenizer.eot_id  # type: ignore[union-attr]
     assert found.model.head is not None
     with torch.no_grad():  # a model that always ends: its head looks for what the last norm gives on any input
         found.model.norm.weight.zero_()
@@ -290,7 +290,7 @@ def nanogpt_file(path: Path, model: GPT, prefix: str = "", **args: Any) -> Path:
         names |= {f"blocks.{i}.{ours}": f"transformer.h.{i}.{theirs}" for ours, theirs in parts.items()}
     found = {f"{prefix}{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": t for key, t in state.items()}
     found[f"{prefix}lm_head.weight"] = state["token_embedding.weight"]
-    shape = {"n_layer": c.n_layer, "n_head": c.n_head, "n_embd": c.d_model, "block_size": c.block_size}
+    shape: dict[str, Any] = {"n_layer": c.n_layer, "n_head": c.n_head, "n_embd": c.d_model, "block_size": c.block_size}
     shape |= {"vocab_size": c.vocab_size, "bias": c.bias, "dropout": 0.0}
     content = {"model": found, "model_args": {**shape, **args}, "iter_num": 7, "best_val_loss": torch.tensor(1.5)}
     torch.save({**content, "config": {"dataset": "x"}, "optimizer": {"state": {}, "param_groups": []}}, path)
