@@ -1,4 +1,4 @@
-"""`python -m benches [tokenizer|sources|training|generation]`, `recipe` and `serve`; `--help` says with which options."""
+"""`python -m benches [tokenizer|sources|training|generation]`, `recipe` and `serve`; `--help` says which options."""
 
 import argparse
 import sys
@@ -7,7 +7,12 @@ from pathlib import Path
 from benches import generation, recipe, serve, sources, tokenizer, training
 from benches.shape import TINY
 
-SUITES = {"tokenizer": tokenizer.ROWS, "sources": sources.ROWS, "training": training.ROWS, "generation": generation.ROWS}
+SUITES = {
+    "tokenizer": tokenizer.ROWS,
+    "sources": sources.ROWS,
+    "training": training.ROWS,
+    "generation": generation.ROWS,
+}
 
 
 def main() -> None:

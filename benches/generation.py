@@ -221,7 +221,14 @@ def g6(models: Models) -> Iterator[Row]:
     ours, one = models.runs[many], models.runs[ONE]
     value = STREAMS * one.seconds / ours.seconds
     yield Row(
-        id="G6", task=f"{STREAMS} at once", ours=ours, peer=one, target=5, value=value, amount=STREAMS * WRITTEN, unit="tokens"
+        id="G6",
+        task=f"{STREAMS} at once",
+        ours=ours,
+        peer=one,
+        target=5,
+        value=value,
+        amount=STREAMS * WRITTEN,
+        unit="tokens",
     )
 
 
