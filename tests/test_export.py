@@ -66,6 +66,7 @@ def test_transformers_opens_half_the_bytes(dtype: str, tmp_path: Path) -> None:
     assert failed(found, tmp_path / "hf", "hf", dtype) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", gguf.DTYPES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_llama_cpp_makes_of_a_file_what_the_model_does(family: str, dtype: str, tmp_path: Path) -> None:
@@ -75,6 +76,7 @@ def test_llama_cpp_makes_of_a_file_what_the_model_does(family: str, dtype: str, 
     assert failed(found, tmp_path / "gguf", "gguf", dtype) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", gguf.PRE)
 def test_llama_cpp_gives_the_ids_of_every_pattern_that_it_has_a_name_for(pattern: str, tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
