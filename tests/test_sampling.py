@@ -154,13 +154,13 @@ def test_every_public_shape(shape: tuple[int, ...], options: dict[str, Any]) -> 
 
 def test_the_same_generator_state_draws_the_same() -> None:
     logits = torch.randn(20, 50)
-    draws = [sample(logits, Sampling(), generators=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    draws = [sample(logits, Sampling(), generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 
 
 def test_draws_follow_the_distribution() -> None:
-    drawn = sample(LOGITS.expand(20000, 4), Sampling(top_k=3), generators=torch.Generator().manual_seed(0))
+    drawn = sample(LOGITS.expand(20000, 4), Sampling(top_k=3), generator=torch.Generator().manual_seed(0))
     found = torch.bincount(drawn, minlength=4) / 20000
     assert_close(found, torch.tensor([3, 0, 4, 2]) / 9, rtol=0, atol=0.015)  # four deviations
 

@@ -6,6 +6,7 @@ if __name__ == "__main__":  # Ctrl-C may come during the imports below
     leave_on_interrupt()
 
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -98,6 +99,9 @@ def _generate(argv: Sequence[str]) -> int:
     flags = options.build(GenerateFlags)
     sampling = options.build(Sampling, logit_bias=dict(map(_bias, flags.logit_bias)))
     prompt = _prompt(flags)
+
+    # Read as torch is loaded: its threads are to leave the cores to the decoder's when they have nothing to do.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     import torch  # only once the flags are right
 

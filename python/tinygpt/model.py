@@ -135,13 +135,15 @@ class GPT(nn.Module):
         self.config = config
         self.loss_chunk: int | None = None  # how many rows of logits exist at once, as `cross_entropy` takes it
         self.recompute = False  # make a block's activations again in the backward pass instead of keeping them
-        self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+        weight = torch.empty(config.vocab_size, config.d_model)  # (V, C)
+        self.token_embedding = nn.Embedding.from_pretrained(weight, freeze=False)
         self.position = POSITIONS[config.position](config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.norm = NORMS[config.norm](config)
         self.head = None if config.tie_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self._initialise()
+        if not weight.is_meta:  # there torch would load its compiler to draw numbers, which takes a second
+            self._initialise()
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "GPT":

@@ -1,7 +1,6 @@
 """From logits to the next token: pure functions, applied in the order of this file."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,10 +59,11 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     """
     if p >= 1:
         return logits
+    probabilities = logits.softmax(dim=-1)  # (..., V)
     # Most often the few likeliest are enough, and to find those of 32,000 takes a tenth of the time of sorting all.
     for n in (min(TOP_P_FIRST, logits.shape[-1]), logits.shape[-1]):
         descending, ids = logits.topk(n, dim=-1)  # each (..., n)
-        shares = (descending - logits.logsumexp(dim=-1, keepdim=True)).exp()  # (..., n)
+        shares = probabilities.gather(-1, ids)  # (..., n)
         before = shares.cumsum(dim=-1, dtype=torch.float64) - shares  # (..., n): what the likelier ones hold already
         if n == logits.shape[-1] or bool((before[..., -1] >= p).all()):
             break
@@ -161,7 +161,7 @@ def sample(
     sampling: Sampling,
     *,
     history: History | None = None,
-    generators: Sequence[torch.Generator] | torch.Generator | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Ids int64 (...) drawn from logits (..., V): each row by one random number, where it falls in the summed row.
 
@@ -169,7 +169,7 @@ def sample(
         logits: (..., V).
         sampling: The settings.
         history: For the penalties.
-        generators: Sources of randomness on the CPU, one for all rows or one for each; None takes torch's own.
+        generator: Source of randomness, on the CPU; None takes torch's own.
 
     Example:
         >>> sample(torch.tensor([0.0, 1.0, 0.0]), Sampling(temperature=0.0)).item()
@@ -181,10 +181,7 @@ def sample(
         return penalise(logits, sampling, history or History()).argmax(dim=-1)
     sums = distribution(logits, sampling, history=history).cumsum(dim=-1, dtype=torch.float64)  # (..., V)
     rows = sums.reshape(-1, sums.shape[-1])  # (rows, V)
-    if isinstance(generators, Sequence):
-        places = torch.cat([torch.rand(1, dtype=torch.float64, generator=each) for each in generators])  # (rows,)
-    else:
-        places = torch.rand(len(rows), dtype=torch.float64, generator=generators)  # (rows,)
+    places = torch.rand(len(rows), dtype=torch.float64, generator=generator)  # (rows,)
     wanted = places.to(rows.device)[:, None] * rows[:, -1:]  # (rows, 1)
     # Strictly below the sum, so an id of no probability is never met; rounding may bring the product up to the sum.
     ids = torch.searchsorted(rows, torch.minimum(wanted, rows[:, -1:].nextafter(torch.zeros_like(wanted))), right=True)

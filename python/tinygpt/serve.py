@@ -117,6 +117,8 @@ async def _run(app: Any, listener: socket.socket) -> None:
 
 def _application(flags: ServeFlags, keys: tuple[str, ...]) -> tuple[Any, str]:
     """The application, and a line about it."""
+    # Read as torch is loaded: its threads are to leave the cores to the decoder's when they have nothing to do.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     from tinygpt.checkpoint import Checkpoint
