@@ -157,12 +157,13 @@ def test_generate_lists_and_scores_tokens(finished: Path, capfd: pytest.CaptureF
     drawn = [line.split("\t") for line in capfd.readouterr().out.splitlines()]
     assert [len(line) for line in drawn] == [5] * 4
     assert all(line[3] == f"{line[2]} {line[0]}" for line in drawn)  # greedy: the likeliest one
-    text = "cat" + "".join(ast.literal_eval(line[2]) for line in drawn)
-    assert generate.main([*words, "--prompt", text, "--score", "--logprobs", "0"]) == 0
-    *lines, summary = capfd.readouterr().out.splitlines()
-    assert "perplexity" in summary
-    found = [float(line.split("\t")[0]) for line in lines[-4:]]
-    assert found == pytest.approx([float(line[0]) for line in drawn], abs=0.02)  # one is judged after a separator
+    # From the document separator, where a text is judged from, too.
+    assert generate.main([*words[:-4], "--max-new-tokens", "1", "--dtype", "float32", "--logprobs", "0"]) == 0
+    logprob, _, text = capfd.readouterr().out.strip().split("\t")
+    judged = ["--prompt", ast.literal_eval(text), "--score", "--logprobs", "0"]
+    assert generate.main([*words, *judged]) == 0
+    line, summary = capfd.readouterr().out.splitlines()
+    assert (line.split("\t")[0], "perplexity" in summary) == (logprob, True)
 
 
 def test_generate_reads_the_prompt_from_a_file_and_from_standard_input(finished: Path, tmp_path: Path) -> None:

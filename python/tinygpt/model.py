@@ -136,13 +136,14 @@ class GPT(nn.Module):
         self.loss_chunk: int | None = None  # how many rows of logits exist at once, as `cross_entropy` takes it
         self.recompute = False  # make a block's activations again in the backward pass instead of keeping them
         weight = torch.empty(config.vocab_size, config.d_model)  # (V, C)
-        self.token_embedding = nn.Embedding.from_pretrained(weight, freeze=False)
+        is_meta = weight.is_meta  # then nothing is drawn, for which torch would load its compiler, and take a second
+        self.token_embedding = nn.Embedding(config.vocab_size, config.d_model, _weight=weight if is_meta else None)
         self.position = POSITIONS[config.position](config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.norm = NORMS[config.norm](config)
         self.head = None if config.tie_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
-        if not weight.is_meta:  # there torch would load its compiler to draw numbers, which takes a second
+        if not is_meta:
             self._initialise()
 
     @classmethod
