@@ -276,10 +276,11 @@ def test_a_native_folder_with_a_tensor_missing_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_tied_model_with_another_head_is_refused(tmp_path: Path) -> None:
-    folder = saved(gpt(), tmp_path / "m")
+    model = gpt()
+    folder = saved(model, tmp_path / "m")
     weights = load_file(folder / "model.safetensors")
     save_file({**weights, "lm_head.weight": weights["model.embed_tokens.weight"].clone()}, folder / "model.safetensors")
-    assert_close(GPT.from_pretrained(folder)(ids()), gpt()(ids()))
+    assert_close(GPT.from_pretrained(folder)(ids()), model(ids()))
     save_file({**weights, "lm_head.weight": torch.zeros(37, 32)}, folder / "model.safetensors")
     with pytest.raises(FormatError, match="tie_word_embeddings is true, but lm_head.weight is not"):
         GPT.from_pretrained(folder)
