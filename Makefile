@@ -40,7 +40,7 @@ bench: $(VENV)/installed-dev ## speed and memory beside others, which get .venv-
 	$(BIN)/python -m benches
 
 fuzz: ## the fuzz targets, ten minutes each (FUZZ_SECONDS); needs `cargo install cargo-fuzz`
-	for target in pieces expression train encode vocab shards jsonl json csv warc; do \
+	for target in pieces expression train encode vocab shards jsonl json csv warc transformer; do \
 		cargo fuzz run --fuzz-dir rust/fuzz -s none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 || exit 1; done
 
 $(BIN)/python:

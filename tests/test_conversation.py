@@ -68,9 +68,22 @@ def test_the_systems_message_stands_before_all() -> None:
     assert talk("/system be brief", "hello").endswith(wanted + "\n")
 
 
-def test_a_long_talk_forgets_its_beginning_and_goes_on() -> None:
-    said = talk(*["word " * 5] * 6)
-    assert said.count("\n") >= 6
+@pytest.mark.filterwarnings("error")  # a prompt that is cropped, not shortened, is warned of
+def test_a_long_talk_forgets_its_oldest_exchange_and_never_the_systems_message() -> None:
+    model = checkpoint()
+    assert model.tokenizer is not None
+    line = "word " * 5
+    first, second = talk(line, of=model, system="be kind"), talk(line, "/set seed 4", line, of=model, system="be kind")
+    # Two lines of 25 letters, an answer of 8, the system's message and their marks are more than 64 less 8.
+    ids = model.model.generate(
+        model.chat_ids([("system", "be kind"), ("user", line)]),
+        max_new_tokens=8,
+        seed=4,
+        stop=model.end_ids,
+        n_ids=model.tokenizer.vocab_size,
+        dtype="auto",
+    )
+    assert second == f"{first}(seed is 4)\n{model.tokenizer.decode(list(ids))}\n"
 
 
 def test_ctrl_c_stops_the_answer_alone() -> None:

@@ -1,5 +1,6 @@
 """The server as its clients meet it: OpenAI's API, in this process and in one of its own, driven by OpenAI's client."""
 
+import asyncio
 import json
 import re
 import signal
@@ -23,7 +24,11 @@ from starlette.testclient import TestClient
 from tinygpt import serve
 from tinygpt.chattemplate import CHAT_TOKENS
 from tinygpt.checkpoint import Checkpoint
+from tinygpt.enginethread import Piece, Token
 from tinygpt.model import GPT, GPTConfig
+from tinygpt.openaireply import AnswerText
+from tinygpt.openairequest import completion
+from tinygpt.service import Service
 from tinygpt.tokenizer import Tokenizer
 from tinygpt.webapp import WebConfig, application
 
@@ -379,3 +384,30 @@ def test_the_page_needs_nothing_from_elsewhere(client: TestClient) -> None:
     assert answer.headers["content-type"].startswith("text/html")
     assert re.findall(r"""(?:src|href)=["'](?!data:|#)""", answer.text) == []
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_a_reader_that_leaves_as_a_token_comes_is_gone() -> None:
+    async def scenario() -> bool:
+        found = checkpoint_of()
+        how: dict[str, Any] = {"model_name": "tiny", "max_queue": 4, "request_seconds": 60.0, "precision": "float32"}
+        service = Service(found, found.decoder(n_slots=2, dtype="float32", threads=1), **how)
+        service.engine.close()  # so that no token comes but the one below
+        answering = service.answering(completion({"prompt": "a", "max_tokens": 9}))
+        reading = asyncio.ensure_future(answering.whole())
+        await asyncio.sleep(0.05)
+        answering.tell(Piece(index=0, text="b"))
+        reading.cancel()
+        await asyncio.wait({reading}, timeout=5)
+        return reading.cancelled()
+
+    assert asyncio.run(scenario())
+
+
+def test_half_a_character_before_an_answer_moves_none_of_its_offsets() -> None:
+    tokenizer = checkpoint_of().tokenizer
+    assert tokenizer is not None
+    prompt, answer = tuple(Token(id=i) for i in b"a\xc3"), tuple(Token(id=i) for i in "\u00e9b".encode())
+    echoed = AnswerText(tokenizer, echoed="a\ufffd")
+    _, judged = echoed.take(Piece(index=0, prompt=prompt))
+    text, given = echoed.take(Piece(index=0, text="\u00e9b", tokens=answer, finish="length"))
+    assert (text, [offset for _, offset, _ in [*judged, *given]]) == ("\u00e9b", [0, 1, 2, 2, 3])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tinygpt.command import byte_bar, run
 from tinygpt.config import read
+from tinygpt.modelflags import ModelFlags
 from tinygpt.reading import Reading
 from tinygpt.samplingconfig import Sampling
 from tinygpt.staging import write_file
@@ -24,13 +25,9 @@ _token_bar = partial(byte_bar, unit=" tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateFlags:
+class EvaluateFlags(ModelFlags):
     """Which model, on what, and how."""
 
-    checkpoint: Path
-    """Run folder, checkpoint folder, or Hugging Face folder of a class we know."""
-    which: str = "best"
-    """In a run folder: best (by validation loss), last, or the number of a step."""
     data: tuple[str, ...] = ()
     """Prepared folder, or files, folders and globs of text or chats, which are encoded with the model's tokenizer."""
     split: str = "val"
@@ -84,14 +81,11 @@ class EvaluateFlags:
     """Windows in a forward pass."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of weights and activations; auto is float32 on the CPU. Probabilities are float32 always."""
-    threads: int | None = None
-    """CPU threads; none takes what torch finds."""
-    cpu: bool = False
-    """Stay on the CPU even if there is a GPU."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         names = ("context", "stride", "max_tokens", "ngram_order", "ngram_tokens", "n_samples", "sample_tokens")
-        for name in (*names, "batch_size", "threads"):
+        for name in (*names, "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -101,8 +95,6 @@ class EvaluateFlags:
             raise ValueError(f"ngrams must be lengths from 1, got {' '.join(map(str, self.ngrams)) or 'none'}")
         if not (self.data or self.choices or self.memorisation or self.canary):
             raise ValueError("--data is missing: what to judge on; or give --choices, --memorisation or --canary")
-        if self.which not in ("best", "last") and not self.which.isdecimal():
-            raise ValueError(f"which must be best, last or the number of a step, got {self.which!r}")
         if self.context is not None and self.stride is not None and self.stride > self.context:
             raise ValueError(f"stride must be at most the context, {self.context}, got {self.stride}")
 
@@ -151,8 +143,7 @@ def _report(flags: EvaluateFlags, reading: Reading, sampling: Sampling) -> "Eval
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
     engine = settle(device="cpu" if flags.cpu else "auto", dtype=flags.dtype, threads=flags.threads)
-    which = int(flags.which) if flags.which.isdecimal() else flags.which
-    checkpoint = Checkpoint.load(flags.checkpoint, which, device=engine.device)
+    checkpoint = Checkpoint.load(flags.checkpoint, flags.chosen, device=engine.device)
     model, tokenizer = checkpoint.model.to(getattr(torch, engine.dtype)), checkpoint.tokenizer
     if tokenizer is None:
         raise ValueError(f"{checkpoint.folder}: no tokenizer beside the model, so no text can be given to it")

@@ -6,7 +6,6 @@ if __name__ == "__main__":  # Ctrl-C may come during the imports below
     leave_on_interrupt()
 
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tinygpt.command import run
 from tinygpt.config import read
+from tinygpt.modelflags import ModelFlags
 from tinygpt.samplingconfig import Sampling
 
 if TYPE_CHECKING:
@@ -23,13 +23,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateFlags:
+class GenerateFlags(ModelFlags):
     """Where the model and the prompt come from, and how much to write."""
 
-    checkpoint: Path
-    """Run folder, checkpoint folder, or Hugging Face folder of a class we know."""
-    which: str = "best"
-    """In a run folder: best (by validation loss), last, or the number of a step."""
     prompt: str = ""
     """Text to continue; `-` reads it from standard input, an empty one starts a document."""
     prompt_file: Path | None = None
@@ -56,13 +52,10 @@ class GenerateFlags:
     """How weights are kept: auto takes bfloat16 on a CPU, and what the model has on a GPU."""
     int8: bool = False
     """Keep weights as bytes with scales: half of bfloat16 to read for each token; on a CPU."""
-    cpu: bool = False
-    """Stay on the CPU even if there is a GPU."""
-    threads: int | None = None
-    """CPU threads; none takes what torch finds."""
 
     def __post_init__(self) -> None:
-        for name, least in (("max_new_tokens", 0), ("n", 1), ("threads", 1), ("logprobs", 0)):
+        super().__post_init__()
+        for name, least in (("max_new_tokens", 0), ("n", 1), ("logprobs", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -70,8 +63,6 @@ class GenerateFlags:
             raise ValueError("prompt and --prompt-file are both given; keep one of them")
         if self.system is not None and not self.chat:
             raise ValueError("system is the first message of a chat; give --chat, too")
-        if self.which not in ("best", "last") and not self.which.isdecimal():
-            raise ValueError(f"which must be best, last or the number of a step, got {self.which!r}")
         if self.int8 and self.dtype != "auto":
             raise ValueError(f"int8 and --dtype {self.dtype} are both given; keep one of them")
         if self.score and (self.chat or self.n > 1):
@@ -100,18 +91,7 @@ def _generate(argv: Sequence[str]) -> int:
     sampling = options.build(Sampling, logit_bias=dict(map(_bias, flags.logit_bias)))
     prompt = _prompt(flags)
 
-    # Read as torch is loaded: its threads are to leave the cores to the decoder's when they have nothing to do.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-    import torch  # only once the flags are right
-
-    from tinygpt.checkpoint import Checkpoint
-
-    if flags.threads is not None:
-        torch.set_num_threads(flags.threads)
-    device = "cuda" if torch.cuda.is_available() and not flags.cpu else "cpu"
-    which = int(flags.which) if flags.which.isdecimal() else flags.which
-    checkpoint = Checkpoint.load(flags.checkpoint, which, device=device)
+    checkpoint = flags.load_to_write()
     if flags.is_talk:
         _talk(checkpoint, flags, sampling)
     elif flags.score:

@@ -30,16 +30,22 @@ class AnswerText:
         """Text and tokens that a piece makes certain; tokens wait for their text, and those of a stop string go."""
         text, self._echoed = self._echoed + piece.text, ""
         self.n_tokens += len(piece.tokens)
-        for token in (*piece.prompt, *piece.tokens):
-            raw = token_bytes(self._tokenizer, token.id)
-            self._held.append((raw, self._n_known, token))
-            self._n_known += len(self._decoder.decode(raw))
+        self._hold(piece.prompt)
+        if piece.prompt:  # a character that it leaves half is over: the answer's bytes begin anew
+            self._n_known += len(self._decoder.decode(b"", final=True))
+        self._hold(piece.tokens)
         self._n_given += len(text)
         is_over = piece.finish is not None
         cut = self._n_given if not is_over or self._n_known > self._n_given else self._n_known + 1
         given = [record for record in self._held if record[1] < cut]
         self._held = self._held[len(given) :]
         return text, given
+
+    def _hold(self, tokens: Sequence[Token]) -> None:
+        for token in tokens:
+            raw = token_bytes(self._tokenizer, token.id)
+            self._held.append((raw, self._n_known, token))
+            self._n_known += len(self._decoder.decode(raw))
 
 
 def token_bytes(tokenizer: AnyTokenizer, i: int) -> bytes:

@@ -13,19 +13,16 @@ from typing import Any, Literal
 from tinygpt.command import run
 from tinygpt.config import read
 from tinygpt.interruption import stop_on_signals
+from tinygpt.modelflags import ModelFlags
 
 GRACE_SECONDS = 3.0
 """How long answers on their way may go on after the first signal."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeFlags:
+class ServeFlags(ModelFlags):
     """The model, where it answers, and what it allows."""
 
-    checkpoint: Path
-    """Run folder, checkpoint folder, or Hugging Face folder of a class we know."""
-    which: str = "best"
-    """In a run folder: best (by validation loss), last, or the number of a step."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 lets other machines in."""
     port: int = 8000
@@ -46,13 +43,10 @@ class ServeFlags:
     """Longest time for an answer, waiting included."""
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     """How weights are kept: auto is bfloat16 on a CPU."""
-    cpu: bool = False
-    """Stay on the CPU even if there is a GPU."""
-    threads: int | None = None
-    """CPU threads; none takes what torch finds."""
 
     def __post_init__(self) -> None:
-        for name, least in (("max_streams", 1), ("max_queue", 0), ("max_body_bytes", 1), ("threads", 1)):
+        super().__post_init__()
+        for name, least in (("max_streams", 1), ("max_queue", 0), ("max_body_bytes", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -60,8 +54,6 @@ class ServeFlags:
             raise ValueError(f"port must be from 0 to {2**16 - 1}, got {self.port}")
         if not 0 < self.request_seconds < 10**6:
             raise ValueError(f"request_seconds must be above 0 and below 1000000, got {self.request_seconds}")
-        if self.which not in ("best", "last") and not self.which.isdecimal():
-            raise ValueError(f"which must be best, last or the number of a step, got {self.which!r}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,18 +109,10 @@ async def _run(app: Any, listener: socket.socket) -> None:
 
 def _application(flags: ServeFlags, keys: tuple[str, ...]) -> tuple[Any, str]:
     """The application, and a line about it."""
-    # Read as torch is loaded: its threads are to leave the cores to the decoder's when they have nothing to do.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import torch
+    checkpoint = flags.load_to_write()
 
-    from tinygpt.checkpoint import Checkpoint
     from tinygpt.webapp import WebConfig, application
 
-    if flags.threads is not None:
-        torch.set_num_threads(flags.threads)
-    device = "cuda" if torch.cuda.is_available() and not flags.cpu else "cpu"
-    which = int(flags.which) if flags.which.isdecimal() else flags.which
-    checkpoint = Checkpoint.load(flags.checkpoint, which, device=device)
     if checkpoint.tokenizer is None:
         raise ValueError(f"{checkpoint.folder}: no tokenizer.json beside the model; put it there")
     name = flags.model_name or flags.checkpoint.resolve().name
@@ -142,6 +126,7 @@ def _application(flags: ServeFlags, keys: tuple[str, ...]) -> tuple[Any, str]:
         api_keys=keys,
         cors=flags.cors,
     )
+    device = checkpoint.model.head_weight.device
     summary = f"{name}: {checkpoint.model.n_parameters:,} parameters, context {decoder.config.block_size}, on {device}"
     return application(checkpoint, decoder, config, precision=flags.dtype), summary
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import anyio
 import torch
 
 from tinygpt import openaireply
@@ -245,8 +246,10 @@ class Answering:
         while n_open:
             left = self.began + self.request_seconds - time.monotonic()
             try:
-                pieces = [await asyncio.wait_for(self._pieces.get(), max(left, 0))]
-            except asyncio.TimeoutError:
+                # asyncio.wait_for loses a cancellation that comes together with a piece, before Python 3.12.
+                with anyio.fail_after(max(left, 0)):
+                    pieces = [await self._pieces.get()]
+            except TimeoutError:
                 found = f"the answer took longer than {self.request_seconds:g} s; ask for fewer tokens"
                 raise Refusal(found, status=504, code="timeout") from None
             while not self._pieces.empty():
