@@ -164,3 +164,17 @@ def test_what_is_not_a_number_stays_so() -> None:
     with torch.no_grad():
         model.get_parameter("blocks.0.attention.qkv.weight")[0, 0] = math.nan
     assert decoder_for(model, dtype="bfloat16").extend([(0, [1, 2])]).isnan().all()
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4])
+def test_no_thread_runs_ahead_of_the_others(threads: int) -> None:
+    # Wide enough that a thread which did not wait would read what another has not written yet: without one of the
+    # barriers between phases some of these fail, most often.
+    model = gpt(d_model=1024, n_head=16, qk_norm=True, block_size=120)
+    prompt = ids(120, model)
+    wanted = decoder_for(model, dtype="bfloat16", threads=1).extend([(0, prompt)], every=True)
+    decoder = decoder_for(model, dtype="bfloat16", threads=threads)
+    whole = decoder.extend([(0, prompt)], every=True)
+    decoder.cut(0, 0)
+    one_by_one = torch.cat([decoder.extend([(0, [i])]) for i in prompt])
+    assert (torch.equal(whole, wanted), torch.equal(one_by_one, wanted)) == (True, True)

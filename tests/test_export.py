@@ -1,6 +1,7 @@
 """Exports as their owners read them: transformers, llama.cpp, onnxruntime; and models that come from others."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -356,3 +357,13 @@ def test_training_goes_on_from_nanogpts_checkpoint(tmp_path: Path, capsys: pytes
 
 def _bfloat16(raw: bytes) -> Any:
     return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+
+
+def test_a_missing_owner_is_named_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)  # as Python has it where it is not installed
+    words = f"--checkpoint {tmp_path / 'none'} --to gguf --out {tmp_path / 'out'} --verify"
+    assert export.main(words.split()) == 1
+    wanted = "--verify asks llama.cpp, which is not installed; pip install 'tinygpt[llama]'"
+    assert capfd.readouterr().err == f"tinygpt export: error: {wanted}\n"

@@ -57,8 +57,10 @@ def _export(argv: Sequence[str]) -> int:
 
     from tinygpt.exporting import dtype_of, export
     from tinygpt.importing import load_model
-    from tinygpt.verifying import lines_of, verify
+    from tinygpt.verifying import lines_of, need_owner, verify
 
+    if flags.verify:
+        need_owner(flags.to)
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
     dtype = dtype_of(flags.to, flags.dtype)

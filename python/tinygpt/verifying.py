@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,12 @@ from tinygpt.model import GPT
 
 N_LINES = 10_000
 _N_WINDOWS, _N_PROMPTS, _N_NEW = 4, 4, 32
-_PACKAGES = {"transformers": "transformers", "llama.cpp": "tinygpt[llama]", "onnxruntime": "tinygpt[onnx]"}
+# The owner's module in Python, and what installs it.
+_PACKAGES = {
+    "transformers": ("transformers", "transformers"),
+    "llama.cpp": ("llama_cpp", "tinygpt[llama]"),
+    "onnxruntime": ("onnxruntime", "tinygpt[onnx]"),
+}
 # What the owner computes with is no finer than this: the difference of the logits over their deviation, in the root of
 # the mean square. In float32 it is the order of sums; llama.cpp rounds what it multiplies with a matrix to the matrix's
 # type, of 11, 8 and 7 bits (0.00014, 0.0012 and 0.0037 found on a trained model of 4 layers; docs/export.md).
@@ -107,6 +113,17 @@ class Row:
         return f"{self.name:<9} {self.found:<60} {self.allowed:<20} {'ok' if self.is_equal else 'FAILED'}"
 
 
+def need_owner(to: str) -> None:
+    """Nothing, if the program that a target's `verify` asks is there; to be called before anything is written.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    owner = TARGETS[to].owner
+    if owner is not None and find_spec(_PACKAGES[owner][0]) is None:
+        raise ImportError(f"--verify asks {owner}, which is not installed; pip install '{_PACKAGES[owner][1]}'")
+
+
 def verify(
     checkpoint: Checkpoint, folder: Path, *, to: str, dtype: str, lines: Sequence[str], threads: int = 2
 ) -> list[Row]:
@@ -122,7 +139,7 @@ def verify(
 
     Raises:
         ValueError: The target has no owner that could be asked.
-        RuntimeError: The owner is not installed, or does not open the export.
+        RuntimeError: The owner does not open the export.
     """
     owner = TARGETS[to].owner
     if owner is None:
@@ -224,8 +241,7 @@ def _ask(owner: str, folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
         done = subprocess.run(words, input=script, capture_output=True, text=True, check=False, cwd=place)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no word of it"])[-1]
-            hint = f"; pip install '{_PACKAGES[owner]}'" if "ModuleNotFoundError" in last else ""
-            raise RuntimeError(f"{owner} does not open {folder}: {last}{hint}")
+            raise RuntimeError(f"{owner} does not open {folder}: {last}")
         with np.load(answers, allow_pickle=False) as found:
             return dict(found)
 
