@@ -100,8 +100,8 @@ impl Lines<'_> {
                     self.field = self.field.take().or(guessed);
                 }
                 Err(Trouble::Flaw(..)) if !begun && self.options.malformed == Malformed::Skip => {
-                    input.pass_all()?;
-                    out.refuse(start, input.offset())?;
+                    let end = input.pass_all()?;
+                    out.refuse(start, end)?;
                 }
                 Err(Trouble::Flaw(at, what)) if !begun => return Err(self.place.malformed(at, &what)),
                 Err(Trouble::Flaw(at, what) | Trouble::Fatal(at, what)) => return Err(self.place.error(at, &what)),
@@ -214,6 +214,18 @@ mod tests {
     fn places_are_those_of_the_input() {
         let (out, error) = collect(Format::Jsonl, "\u{feff}{\"text\": \"a\"}\n x\r\n  {\"text\": \"b\"} \r\n".as_bytes(), &skip());
         assert_eq!((out.found, error), (vec![(Some(b"a".into()), 3, 16), (None, 18, 19), (Some(b"b".into()), 23, 36)], None));
+    }
+
+    #[test]
+    fn white_space_behind_a_long_line_that_is_refused_is_none_of_it() {
+        for whole_bytes in [0, 1 << 20] {
+            let (out, error) = collect(
+                Format::Jsonl,
+                b"{\"n\": [] \t\n{\"text\": \"b\"}",
+                &Reading { whole_bytes, malformed: Malformed::Skip, ..field("text") },
+            );
+            assert_eq!((out.found, error), (vec![(None, 0, 8), (Some(b"b".into()), 11, 24)], None));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A window on a stream: what was read and not yet passed, with its place in the whole.
 
+use super::jsonscan::is_space;
 use super::records::stream_error;
 use crate::error::Result;
 use memchr::memchr;
@@ -143,25 +144,27 @@ pub(crate) struct Stream<'w, 'a> {
     line: bool,
     /// Bytes ahead that are known to belong to it.
     known: usize,
+    /// Of a line: where the last byte that was passed and is not white space ends.
+    solid_end: u64,
 }
 
 impl<'w, 'a> Stream<'w, 'a> {
     /// All that comes.
     pub fn all(window: &'w mut Window<'a>) -> Self {
-        Stream { window, line: false, known: 0 }
+        Stream { window, line: false, known: 0, solid_end: 0 }
     }
 
     /// What comes before the next `\n`.
     pub fn line(window: &'w mut Window<'a>) -> Self {
-        Stream { window, line: true, known: 0 }
+        Stream { solid_end: window.offset(), window, line: true, known: 0 }
     }
 
-    /// Passes all that is left.
-    pub fn pass_all(&mut self) -> Result<()> {
+    /// Passes all that is left of a line; where it ends but for white space.
+    pub fn pass_all(&mut self) -> Result<u64> {
         loop {
             let n = self.ahead()?.len();
             if n == 0 {
-                return Ok(());
+                return Ok(self.solid_end);
             }
             self.pass(n);
         }
@@ -182,6 +185,11 @@ impl Bytes for Stream<'_, '_> {
     }
 
     fn pass(&mut self, n: usize) {
+        if self.line
+            && let Some(last) = self.window.ahead()[..n].iter().rposition(|byte| !is_space(*byte))
+        {
+            self.solid_end = self.window.offset() + last as u64 + 1;
+        }
         self.window.pass(n);
         self.known -= n;
     }

@@ -190,7 +190,7 @@ impl Ahead {
             if found.is_some() || self.rest.len() < want || want == longest {
                 return found;
             }
-            search = (want - HEADER_BYTES).max(search + 1);
+            search = want.saturating_sub(HEADER_BYTES).max(search + 1);
         }
     }
 }
