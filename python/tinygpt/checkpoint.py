@@ -218,19 +218,12 @@ class Checkpoint:
             for i, text in enumerate(texts)
         ]
         streams = Streams(self.decoder(n_slots=max(1, min(n_slots, len(texts))), dtype=dtype))
-        places: dict[Any, int] = {}
-        waiting = iter(enumerate(requests))
-        while True:
-            while streams.n_active < streams.capacity and (following := next(waiting, None)) is not None:
-                places[streams.add(following[1])] = following[0]
-            if not streams.n_active:
-                return [result + text.close() for result, text in zip(results, written, strict=True)]
-            for drawn in streams.step():
-                i = places[drawn.stream]
-                if drawn.id is not None:
-                    results[i] += written[i].push(drawn.id)
-                if written[i].is_stopped:
-                    streams.remove(drawn.stream)
+        for i, drawn in streams.run(requests):
+            if drawn.id is not None:
+                results[i] += written[i].push(drawn.id)
+            if written[i].is_stopped:
+                streams.remove(drawn.stream)
+        return [result + text.close() for result, text in zip(results, written, strict=True)]
 
     def stream(
         self,

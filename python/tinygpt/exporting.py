@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tinygpt import runfolder
-from tinygpt.chattemplate import CHAT_TEMPLATE, CHAT_TOKENS, END, knows_chats
+from tinygpt.chattemplate import CHAT_TEMPLATE, END, knows_chats
 from tinygpt.checkpoint import TRAINER_FILE, Checkpoint, read_facts
 from tinygpt.formats import gguf, huggingface, llmc, ollama, onnx
 from tinygpt.model import GPT
@@ -215,7 +215,7 @@ def _write_ollama(checkpoint: Checkpoint, folder: Path, dtype: str) -> dict[str,
         next(iter(files)),
         n_context=checkpoint.model.config.block_size,
         stops=[known[i] for i in checkpoint.end_ids],
-        is_chat=all(name in tokenizer.special_tokens for name in CHAT_TOKENS),
+        is_chat=knows_chats(tokenizer.special_tokens),
     )
     (folder / "Modelfile").write_text(text, encoding="utf-8")
     return {**files, "Modelfile": "for `ollama create NAME -f Modelfile`"}

@@ -1,7 +1,7 @@
 """Streams: many texts written at once, each by its own settings; requests come and go between two tokens."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -151,6 +151,21 @@ class Streams:
         if self._active.get(stream.slot) is stream:
             del self._active[stream.slot]
             self._free.append(stream.slot)
+
+    def run(self, requests: Iterable[Request]) -> Iterator[tuple[int, Drawn]]:
+        """All requests, as many at once as there are slots: number of the request and what it drew, as they come.
+
+        Between two of them a stream may be removed, which ends it. Requests are asked for as slots become free.
+        """
+        waiting = iter(enumerate(requests))
+        numbers: dict[Stream, int] = {}
+        while True:
+            while self.n_active < self.capacity and (following := next(waiting, None)) is not None:
+                numbers[self.add(following[1])] = following[0]
+            if not self.n_active:
+                return
+            for drawn in self.step():
+                yield numbers[drawn.stream], drawn
 
     def step(self) -> list[Drawn]:
         """One id for each stream whose prompt has been read; finished streams leave."""

@@ -3,15 +3,17 @@
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.continuations import likelihoods
+from tinygpt.decoder import decoder_for
+from tinygpt.generation import Request, Streams
 from tinygpt.heldout import HeldOut
 from tinygpt.ngramsearch import find, longest, queries_of
 from tinygpt.samplingconfig import Sampling
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 NGRAMS = (8, 16, 32)
 RIVALS = 255
+_TEXTS_AT_ONCE = 16
 _DRAWS = 50  # for each rival that is wanted
 Progress = Callable[[int, int | None], object]
 
@@ -111,15 +114,26 @@ def write_samples(
     ids = tokenizer.encode(prompt) or ([] if eot is None else [eot])
     if not ids:
         raise ValueError("an empty prompt needs a tokenizer with a document separator; give at least one character")
-    how: dict[str, Any] = {**asdict(sampling or Sampling()), "n_ids": tokenizer.vocab_size}
-    texts = []
-    for i in range(n_samples):
-        stop = [] if eot is None else [eot]
-        drawn = model.generate(ids, max_new_tokens=n_tokens, seed=seed + i, stop=stop, **how)
-        texts.append(np.array(list(drawn), np.uint32))
-        if progress is not None:
-            progress(i + 1, n_samples)
-    return texts
+    requests = [
+        Request(
+            ids=ids,
+            max_new_tokens=n_tokens,
+            sampling=sampling or Sampling(),
+            seed=seed + i,
+            stop=frozenset([] if eot is None else [eot]),
+            n_ids=tokenizer.vocab_size,
+        )
+        for i in range(n_samples)
+    ]
+    texts: list[list[int]] = [[] for _ in requests]
+    n_done = 0
+    for i, drawn in Streams(decoder_for(model, n_slots=min(n_samples, _TEXTS_AT_ONCE))).run(requests):
+        texts[i] += [] if drawn.id is None else [drawn.id]
+        if drawn.finish is not None:
+            n_done += 1
+            if progress is not None:
+                progress(n_done, n_samples)
+    return [np.array(text, np.uint32) for text in texts]
 
 
 def stretches(held_out: HeldOut, *, n_samples: int, n_tokens: int) -> list[NDArray[np.uint32]]:
