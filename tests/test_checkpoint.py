@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tinygpt import FormatError, runfolder
-from tinygpt.checkpoint import Checkpoint, TrainingState
+from tinygpt.checkpoint import Checkpoint
 from tinygpt.model import GPT, GPTConfig
 from tinygpt.tokenizer import Tokenizer
+from tinygpt.trainingstate import TrainingState
 
 
 def tiny(vocab_size: int = 257) -> GPT:

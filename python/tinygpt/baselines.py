@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygpt.checkpoint import TRAINER_FILE, read_facts
 from tinygpt.compressors import zlib_bytes, zstd_bytes
 from tinygpt.corpus import Progress
 from tinygpt.evaluation import Sums, scored_texts, tally_blocks
@@ -20,6 +19,7 @@ from tinygpt.heldout import HeldOut
 from tinygpt.kneserney import ORDER, KneserNey
 from tinygpt.tokenfiles import OpenTokens
 from tinygpt.tokenfolder import open_folder
+from tinygpt.trainingstate import TRAINER_FILE, read_facts
 
 MOST_COMPRESSED_GROUPS = 20
 """Groups of documents that are compressed one by one; of more, the whole alone is."""

@@ -5,20 +5,14 @@ from which a run continues bit for bit. Everything is JSON or safetensors; no pi
 """
 
 import dataclasses
-import json
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from tinygpt import runfolder, scoring
 from tinygpt._core import FormatError
@@ -32,58 +26,10 @@ from tinygpt.model import GPT
 from tinygpt.sampling import Sampling
 from tinygpt.staging import staged_folder
 from tinygpt.textstream import TextStream
+from tinygpt.trainingstate import OPTIMIZER_FILE, TRAINER_FILE, TrainingState, read_json, write_json, write_tensors
 
-OPTIMIZER_FILE = "optimizer.safetensors"
-TRAINER_FILE = "trainer.json"
-_TRAINER_FORMAT = {"format": "tinygpt-trainer", "version": 1}
 # A text model needs nothing of these two, and the first is twice the size of the weights.
 _verify_model = partial(runfolder.verify, skip=(OPTIMIZER_FILE, TRAINER_FILE))
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingState:
-    """What a run needs beside the weights to go on: plain facts and tensors."""
-
-    facts: Mapping[str, Any]
-    """The content of trainer.json: step, counters, both configurations, engine, data, environment."""
-    tensors: Mapping[str, Tensor]
-    """The content of optimizer.safetensors: optimiser and random state."""
-
-    def save(self, folder: Path) -> None:
-        """Writes both files into `folder`."""
-        _write_tensors(folder / OPTIMIZER_FILE, self.tensors)
-        _write_json(folder / TRAINER_FILE, {**_TRAINER_FORMAT, **self.facts})
-
-    @staticmethod
-    def load(folder: Path) -> "TrainingState":
-        """Reads both files.
-
-        Raises:
-            FormatError: A file is damaged or of another version.
-            FileNotFoundError: The folder holds a model only.
-        """
-        facts = read_facts(folder)
-        try:
-            return TrainingState(facts=facts, tensors=load_file(folder / OPTIMIZER_FILE))
-        except SafetensorError as error:
-            raise FormatError(f"{folder / OPTIMIZER_FILE}: {error}; use another checkpoint") from None
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """The facts of a training state, without its tensors.
-
-    Raises:
-        FormatError: The file is damaged or of another version.
-        FileNotFoundError: The folder holds a model only.
-    """
-    if not (folder / TRAINER_FILE).is_file():
-        raise FileNotFoundError(
-            f"{folder}: no {TRAINER_FILE} in it, so training cannot go on from here; use a run's folder"
-        )
-    facts = _read_json(folder / TRAINER_FILE)
-    if {name: facts.get(name) for name in _TRAINER_FORMAT} != _TRAINER_FORMAT:
-        raise FormatError(f"{folder / TRAINER_FILE}: not a {_TRAINER_FORMAT['format']} file of version 1")
-    return facts
 
 
 class Checkpoint:
@@ -135,7 +81,7 @@ class Checkpoint:
         folder = _find(Path(path), which, verify=verify)
         model = GPT.from_pretrained(folder).to(device)
         model.eval()
-        step = _read_json(folder / TRAINER_FILE).get("step") if (folder / TRAINER_FILE).is_file() else None
+        step = read_json(folder / TRAINER_FILE).get("step") if (folder / TRAINER_FILE).is_file() else None
         return cls(model, tokenizer_in(folder), folder=folder, step=step)
 
     def save(self, folder: str | Path, *, state: TrainingState | None = None, replace: bool = False) -> None:
@@ -158,9 +104,9 @@ class Checkpoint:
                 raise RuntimeError(f"{name} holds numbers that are not finite, so the model is not saved")
         ids = {name: getattr(self.tokenizer, of, None) for name, of in _SPECIAL_IDS.items()}
         with staged_folder(folder, replace=replace) as staged:
-            _write_json(staged / "config.json", huggingface.model_config_to_hf(config, **ids))
-            _write_tensors(staged / "model.safetensors", huggingface.weights_to_hf(weights, config))
-            _write_json(staged / "generation_config.json", huggingface.generation_config(**ids, stop_ids=self.end_ids))
+            write_json(staged / "config.json", huggingface.model_config_to_hf(config, **ids))
+            write_tensors(staged / "model.safetensors", huggingface.weights_to_hf(weights, config))
+            write_json(staged / "generation_config.json", huggingface.generation_config(**ids, stop_ids=self.end_ids))
             if self.tokenizer is not None:
                 self.tokenizer.save(staged)
             if state is not None:
@@ -426,30 +372,3 @@ def _until(text: TextStream, ids: Iterator[int]) -> Iterator[str]:
             return
     if piece := text.close():
         yield piece
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    path.touch()
-    mode = path.stat().st_mode  # what the user's mask allows; safetensors lets only the owner read
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
-        path.chmod(mode)
-    except SafetensorError as error:
-        number = re.search(
-            r"os error (\d+)", str(error)
-        )  # the cause comes as text only, and a full disk is no surprise
-        raise OSError(int(number[1]) if number else 0, str(error), str(path)) from None
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise FormatError(f"{path}: not JSON; use another checkpoint") from None
-    if not isinstance(content, dict):
-        raise FormatError(f"{path}: not a JSON object; use another checkpoint")
-    return content

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from tinygpt import runfolder
 from tinygpt.chattemplate import CHAT_TEMPLATE, END, knows_chats
-from tinygpt.checkpoint import TRAINER_FILE, Checkpoint, read_facts
+from tinygpt.checkpoint import Checkpoint
 from tinygpt.formats import gguf, huggingface, llmc, ollama, onnx
 from tinygpt.model import GPT
 from tinygpt.modelcard import model_card
 from tinygpt.staging import staged_folder
 from tinygpt.tokenizer import Tokenizer
+from tinygpt.trainingstate import TRAINER_FILE, read_facts
 
 TORCH_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from tinygpt import lineage, runfolder
 from tinygpt.anydataset import Span, share_of
-from tinygpt.checkpoint import read_facts
 from tinygpt.dataset import TokenDataset
 from tinygpt.foreigntokenizer import load_tokenizer, tokenizer_in
 from tinygpt.tracing import origin_of
+from tinygpt.trainingstate import read_facts
 
 _EXCERPT = 60
 """Characters of a window that are shown."""

@@ -23,7 +23,7 @@ from tinygpt import lineage, runfolder
 from tinygpt.anydataset import AnyDataset
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.chattemplate import knows_chats
-from tinygpt.checkpoint import Checkpoint, TrainingState
+from tinygpt.checkpoint import Checkpoint
 from tinygpt.crossentropy import IGNORED
 from tinygpt.diskroom import DiskRoom, disk_room
 from tinygpt.display import Display
@@ -44,6 +44,7 @@ from tinygpt.staging import lock_folder, sweep
 from tinygpt.trackers import Trackers, check_packages
 from tinygpt.trainconfig import CHANGEABLE, ENGINE, LIMITS, MEASURED
 from tinygpt.trainconfig import TrainConfig as TrainConfig
+from tinygpt.trainingstate import TrainingState
 
 MOST_FAULTS = 3  # in a row: steps skipped, saves without room on the disk
 SAMPLE_TOKENS = 100

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from tinygpt import lineage, owners
 from tinygpt.chattemplate import knows_chats
-from tinygpt.checkpoint import TRAINER_FILE, Checkpoint, read_facts
+from tinygpt.checkpoint import Checkpoint
 from tinygpt.exporting import TARGETS, rounded, tensors_of
 from tinygpt.model import GPT
+from tinygpt.trainingstate import TRAINER_FILE, read_facts
 
 N_LINES = 10_000
 _N_WINDOWS, _N_PROMPTS, _N_NEW = 4, 4, 32
