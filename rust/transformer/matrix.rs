@@ -1,5 +1,6 @@
 //! Weights as they lie in memory: float32, bfloat16, or bytes with a scale for each 64.
 
+use crate::memory::prefetch;
 use rayon::prelude::*;
 
 /// How weights are kept. What is computed with them is float32 always.
@@ -129,6 +130,14 @@ impl<E: Element> Matrix<E> {
     #[inline(always)]
     pub fn row(&self, i: usize) -> &[[E; LANES]] {
         self.data[i * self.stride..(i + 1) * self.stride].as_chunks().0
+    }
+
+    /// Asks for row `i`, if there is one.
+    #[inline(always)]
+    pub fn prefetch(&self, i: usize) {
+        for at in (i * self.stride..(i + 1) * self.stride).step_by(64 / size_of::<E>()) {
+            prefetch(&self.data, at);
+        }
     }
 
     #[inline(always)]
