@@ -1,147 +1,139 @@
 //! How often each piece occurs. Counting is a sum: counts of parts, wherever they were made, add up.
 //!
-//! A table holds a short piece in its slot and a long one in a store beside it. Places come from a hash's highest bits, so
-//! going through one table in order goes through another in order, too: adding one table to another is a walk through
-//! memory, not a jump for each piece. Each thread counts in a [`Tally`] of bounded size, which is added to the common
+//! Each thread counts in a [`Tally`] of bounded size, which is added to the common
 //! [`Counts`] when it is full; those are in 64 parts by hash, each under its own lock.
+//!
+//! A part is bounded, too: when it is full it is written, sorted by hash, as a run to a file without a name, and starts
+//! anew. What a part holds is the sum of its runs and its table. As counts are exact wherever they lie, nothing that is
+//! made of them depends on when a part was full.
 
 use crate::error::{Error, Result};
-use crate::key::{Key, SHORT_BYTES, hash_long};
+use crate::key::{Key, SHORT_BYTES, hash_long, hash_piece};
 use crate::memory::prefetch;
+use crate::piecetable::{Slot, Table, hash_of};
 use crate::pretokenize::{Bounds, Pattern, Scanner};
+use crate::runs::{Run, RunFile, for_each_sum};
 use aho_corasick::AhoCorasick;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// A piece and its number of occurrences; none stands for an empty slot.
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    key: Key,
-    count: u64,
+/// When a part is full.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Pieces.
+    pieces: usize,
+    /// Bytes of long pieces.
+    store_bytes: usize,
+    /// Bytes in memory of runs that are merged.
+    fan_bytes: usize,
 }
 
-/// Counts of some pieces.
+impl Default for Limits {
+    /// 48 MB of slots and 24 MB of long pieces in all parts; a text in any language has a third of that.
+    fn default() -> Self {
+        Limits { pieces: (1 << 15) * 3 / 5, store_bytes: 384 << 10, fan_bytes: 4 << 20 }
+    }
+}
+
+/// Where parts go that are full.
+#[derive(Debug, Default)]
+struct Spill {
+    limits: Limits,
+    /// None takes the system's for temporary files.
+    folder: Option<PathBuf>,
+    file: Mutex<Option<Arc<RunFile>>>,
+}
+
+impl Spill {
+    fn file(&self) -> Result<Arc<RunFile>> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*file {
+            Some(file) => Ok(file.clone()),
+            None => Ok(file.insert(RunFile::new(self.folder.as_deref())?).clone()),
+        }
+    }
+}
+
+/// The pieces of some hashes.
 #[derive(Clone, Debug, Default)]
-struct Table {
-    /// A power of two, at most three fifths full; or none.
-    slots: Vec<Slot>,
-    used: usize,
-    /// Bytes of the long pieces.
-    store: Vec<u8>,
-    /// Highest bits of a hash that are the same for all pieces here.
-    skip_bits: u32,
+struct Part {
+    table: Table,
+    runs: Vec<Run>,
 }
 
-/// The smallest table.
-const LEAST_SLOTS: usize = 16;
-
-impl Table {
-    fn with_slots(n: usize, skip_bits: u32) -> Table {
-        Table { slots: vec![Slot::default(); n], used: 0, store: Vec::new(), skip_bits }
-    }
-
-    #[inline]
-    fn place(&self, hash: u64) -> usize {
-        (hash << self.skip_bits >> (64 - self.slots.len().trailing_zeros())) as usize
-    }
-
-    /// The slot of a short piece, empty if it is new; there is room.
-    #[inline]
-    fn slot(&mut self, key: Key, hash: u64) -> &mut Slot {
-        let mask = self.slots.len() - 1;
-        let mut at = self.place(hash);
-        while self.slots[at & mask].key != key && self.slots[at & mask].count != 0 {
-            at += 1;
+impl Part {
+    /// Makes room for so many pieces, which may be new.
+    fn reserve(&mut self, n: usize, spill: &Spill) -> Result<()> {
+        if self.table.used > 0 && self.table.used + n > spill.limits.pieces {
+            self.spill(spill)?;
         }
-        &mut self.slots[at & mask]
-    }
-
-    #[inline]
-    fn add_short(&mut self, key: Key, hash: u64, n: u64) -> Result<()> {
-        self.reserve(1);
-        let slot = self.slot(key, hash);
-        let is_new = slot.count == 0;
-        slot.key = key;
-        slot.count = slot.count.checked_add(n).ok_or_else(overflow)?;
-        self.used += usize::from(is_new);
+        self.table.reserve(n);
         Ok(())
     }
 
-    /// Adds one occurrence of a short piece to a table that has room for it and counts too little to overflow.
-    #[inline]
-    fn add_one(&mut self, key: Key, hash: u64) {
-        let slot = self.slot(key, hash);
-        slot.count += 1;
-        if slot.count == 1 {
-            slot.key = key;
-            self.used += 1;
+    /// Adds the count of a piece for which there is room.
+    fn add_slot(&mut self, slot: &Slot, store: &[u8], spill: &Spill) -> Result<()> {
+        self.table.add_slot(slot, store)?;
+        if self.table.store.len() > spill.limits.store_bytes {
+            self.spill(spill)?;
         }
-    }
-
-    fn add_long(&mut self, piece: &[u8], hash: u64, n: u64) -> Result<()> {
-        self.reserve(1);
-        let mask = self.slots.len() - 1;
-        let mut at = self.place(hash) & mask;
-        while self.slots[at].count != 0 {
-            let slot = &mut self.slots[at];
-            if slot.key.low == hash
-                && let Some((start, length)) = slot.key.place()
-                && &self.store[start..start + length] == piece
-            {
-                slot.count = slot.count.checked_add(n).ok_or_else(overflow)?;
-                return Ok(());
-            }
-            at = (at + 1) & mask;
-        }
-        self.slots[at] = Slot { key: Key::long(hash, self.store.len(), piece.len()), count: n };
-        self.store.extend_from_slice(piece);
-        self.used += 1;
         Ok(())
     }
 
-    /// Makes room for so many new pieces. Who adds a whole table must do so at once: its pieces come in the order of their
-    /// hashes, and would all crowd at one end of a table that grows meanwhile.
-    #[inline]
-    fn reserve(&mut self, n: usize) {
-        if (self.used + n) * 5 > self.slots.len() * 3 {
-            self.grow(((self.used + n) * 5).div_ceil(3).next_power_of_two().max(LEAST_SLOTS));
-        }
+    fn spill(&mut self, spill: &Spill) -> Result<()> {
+        let file = spill.file()?;
+        self.runs.push(file.append(&self.table.records())?);
+        self.table.clear((spill.limits.pieces * 5 / 3).next_power_of_two(), spill.limits.store_bytes);
+        file.settle(&mut self.runs, spill.limits.fan_bytes, hash_piece)
     }
 
-    #[inline(never)]
-    fn grow(&mut self, n: usize) {
-        let old = std::mem::replace(&mut self.slots, Vec::with_capacity(n));
-        self.slots.resize(n, Slot::default());
-        for slot in old.into_iter().filter(|slot| slot.count != 0) {
-            let mut at = self.place(hash_of(slot.key));
-            while self.slots[at & (n - 1)].count != 0 {
-                at += 1;
-            }
-            self.slots[at & (n - 1)] = slot;
+    fn merge(&mut self, other: &Part, spill: &Spill) -> Result<()> {
+        if !other.runs.is_empty() {
+            self.runs.extend_from_slice(&other.runs);
+            spill.file()?.settle(&mut self.runs, spill.limits.fan_bytes, hash_piece)?;
         }
+        self.reserve(other.table.used, spill)?;
+        other.table.slots.iter().filter(|slot| slot.count != 0).try_for_each(|slot| self.add_slot(slot, &other.table.store, spill))
     }
 
-    /// Adds all of `other`, whose hashes begin as those here.
-    fn merge(&mut self, other: &Table) -> Result<()> {
-        self.reserve(other.used);
-        other.slots.iter().filter(|slot| slot.count != 0).try_for_each(|slot| self.add_slot(slot, &other.store))
+    fn for_each_in_order(&self, each: &mut impl FnMut(&[u8], u64) -> Result<()>) -> Result<()> {
+        for_each_sum(&self.runs, self.table.records(), hash_piece, each)
     }
 
-    fn add_slot(&mut self, slot: &Slot, store: &[u8]) -> Result<()> {
-        match slot.key.place() {
-            None => self.add_short(slot.key, slot.key.hash(), slot.count),
-            Some((at, length)) => self.add_long(&store[at..at + length], slot.key.low, slot.count),
+    fn for_each(&self, each: &mut impl FnMut(&[u8], u64) -> Result<()>) -> Result<()> {
+        if !self.runs.is_empty() {
+            return self.for_each_in_order(each);
         }
+        let mut slots = self.table.slots.iter().filter(|slot| slot.count != 0);
+        slots.try_for_each(|slot| self.table.with_piece(slot.key, |piece| each(piece, slot.count)))
+    }
+
+    /// At least as large as every count.
+    fn largest(&self) -> u64 {
+        let counts = self.table.slots.iter().map(|slot| slot.count).max().into_iter().chain(self.runs.iter().map(|run| run.largest));
+        counts.fold(0, u64::saturating_add)
     }
 }
 
-fn hash_of(key: Key) -> u64 {
-    if key.place().is_some() { key.low } else { key.hash() }
-}
-
-/// Piece to number of occurrences.
+/// Piece to number of occurrences: some ten thousands of kilobytes in memory, the rest in a file without a name.
+///
+/// # Example
+///
+/// ```
+/// use tinygpt::Counts;
+/// let mut counts = Counts::new();
+/// counts.add(b"ab", 2)?;
+/// counts.add(b"ab", 3)?;
+/// counts.for_each(|piece, n| {
+///     assert_eq!((piece, n), (&b"ab"[..], 5));
+///     Ok(())
+/// })?;
+/// # Ok::<(), tinygpt::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Counts {
-    parts: Vec<Table>,
+    parts: Vec<Part>,
+    spill: Arc<Spill>,
 }
 
 /// Parts of [`Counts`], by the highest bits of the hash.
@@ -149,8 +141,7 @@ const PART_BITS: u32 = 6;
 
 impl Default for Counts {
     fn default() -> Self {
-        let empty = Table { skip_bits: PART_BITS, ..Table::default() };
-        Counts { parts: vec![empty; 1 << PART_BITS] }
+        Counts::with(Spill::default())
     }
 }
 
@@ -161,11 +152,36 @@ impl Counts {
         Self::default()
     }
 
+    /// No counts; those that do not fit into memory will be kept in a folder.
+    #[must_use]
+    pub fn in_folder(folder: &Path) -> Self {
+        Counts::with(Spill { folder: Some(folder.to_path_buf()), ..Spill::default() })
+    }
+
+    fn with(spill: Spill) -> Self {
+        let empty = Part { table: Table { skip_bits: PART_BITS, ..Table::default() }, runs: Vec::new() };
+        Counts { parts: vec![empty; 1 << PART_BITS], spill: Arc::new(spill) }
+    }
+
+    /// No counts, in parts that are full at once, with two runs read together.
+    #[cfg(test)]
+    pub(crate) fn tiny(pieces: usize) -> Self {
+        let limits = Limits { pieces, store_bytes: 20 * pieces, fan_bytes: 1 };
+        Counts::with(Spill { limits, ..Spill::default() })
+    }
+
+    /// No counts, kept where these are.
+    #[must_use]
+    pub fn empty(&self) -> Self {
+        let spill = Spill { limits: self.spill.limits, folder: self.spill.folder.clone(), file: Mutex::default() };
+        Counts::with(spill)
+    }
+
     /// Adds `n` occurrences of `piece`.
     ///
     /// # Errors
     ///
-    /// The piece is empty or longer than [`crate::MAX_PIECE_BYTES`], or the count passes 2^64 - 1.
+    /// The piece is empty or longer than [`crate::MAX_PIECE_BYTES`], the count passes 2^64 - 1, or the disk refuses.
     pub fn add(&mut self, piece: &[u8], n: u64) -> Result<()> {
         if !(1..=crate::MAX_PIECE_BYTES).contains(&piece.len()) {
             return Err(Error::Invalid(format!("a piece has from 1 to {} bytes, got one of {}", crate::MAX_PIECE_BYTES, piece.len())));
@@ -173,56 +189,77 @@ impl Counts {
         if n == 0 {
             return Ok(());
         }
-        if piece.len() <= SHORT_BYTES {
-            let key = Key::short(piece, 0, piece.len());
-            self.parts[part_of(key.hash())].add_short(key, key.hash(), n)
-        } else {
-            let hash = hash_long(piece);
-            self.parts[part_of(hash)].add_long(piece, hash, n)
-        }
+        let hash = hash_piece(piece);
+        let key = if piece.len() <= SHORT_BYTES { Key::short(piece, 0, piece.len()) } else { Key::long(hash, 0, piece.len()) };
+        let part = &mut self.parts[part_of(hash)];
+        part.reserve(1, &self.spill)?;
+        part.add_slot(&Slot { key, count: n }, piece, &self.spill)
     }
 
-    /// Adds all of `other`, or nothing.
+    /// Adds all of `other`, or nothing where a count would be too large.
     ///
     /// # Errors
     ///
-    /// A count passes 2^64 - 1.
+    /// A count passes 2^64 - 1, or the disk refuses.
     pub fn merge(&mut self, other: &Counts) -> Result<()> {
-        let largest = |counts: &Counts| counts.parts.iter().flat_map(|part| &part.slots).map(|slot| slot.count).max().unwrap_or(0);
+        let largest = |counts: &Counts| counts.parts.iter().map(Part::largest).max().unwrap_or(0);
         if largest(self).checked_add(largest(other)).is_none() {
             let mut sum = self.clone();
-            sum.parts.iter_mut().zip(&other.parts).try_for_each(|(mine, theirs)| mine.merge(theirs))?;
+            sum.merge_parts(other)?;
+            sum.for_each(|_, _| Ok(()))?;
             *self = sum;
             return Ok(());
         }
-        self.parts.iter_mut().zip(&other.parts).try_for_each(|(mine, theirs)| mine.merge(theirs))
+        self.merge_parts(other)
+    }
+
+    fn merge_parts(&mut self, other: &Counts) -> Result<()> {
+        self.parts.iter_mut().zip(&other.parts).try_for_each(|(mine, theirs)| mine.merge(theirs, &self.spill))
     }
 
     /// Number of different pieces.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.used).sum()
+    ///
+    /// # Errors
+    ///
+    /// What lies on the disk cannot be read.
+    pub fn len(&self) -> Result<u64> {
+        let mut n = 0;
+        for part in &self.parts {
+            if part.runs.is_empty() {
+                n += part.table.used as u64;
+                continue;
+            }
+            part.for_each_in_order(&mut |_, _| {
+                n += 1;
+                Ok(())
+            })?;
+        }
+        Ok(n)
     }
 
     /// Whether nothing was counted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.parts.iter().all(|part| part.table.used == 0 && part.runs.is_empty())
     }
 
     /// Calls `each` with every piece and its count, in no particular order.
-    pub fn for_each(&self, mut each: impl FnMut(&[u8], u64)) {
-        for part in &self.parts {
-            for slot in part.slots.iter().filter(|slot| slot.count != 0) {
-                match slot.key.place() {
-                    Some((at, length)) => each(&part.store[at..at + length], slot.count),
-                    None => {
-                        let (bytes, n) = slot.key.bytes();
-                        each(&bytes[..n], slot.count);
-                    }
-                }
-            }
-        }
+    ///
+    /// # Errors
+    ///
+    /// What lies on the disk cannot be read, a count passes 2^64 - 1, or what `each` returns.
+    pub fn for_each(&self, mut each: impl FnMut(&[u8], u64) -> Result<()>) -> Result<()> {
+        self.parts.iter().try_for_each(|part| part.for_each(&mut each))
+    }
+
+    /// The same in the order of hashes or in none, and each part is given up when it was seen.
+    pub(crate) fn into_each(self, is_ordered: bool, mut each: impl FnMut(&[u8], u64) -> Result<()>) -> Result<()> {
+        self.parts.into_iter().try_for_each(|part| if is_ordered { part.for_each_in_order(&mut each) } else { part.for_each(&mut each) })
+    }
+
+    /// A file for what is made of these counts.
+    pub(crate) fn new_file(&self) -> Result<Arc<RunFile>> {
+        RunFile::new(self.spill.folder.as_deref())
     }
 }
 
@@ -230,24 +267,22 @@ fn part_of(hash: u64) -> usize {
     (hash >> (64 - PART_BITS)) as usize
 }
 
-fn overflow() -> Error {
-    Error::Invalid("the count of a piece passes 2^64 - 1".into())
-}
-
 /// Counts that several threads add to.
 #[derive(Debug)]
 pub(crate) struct CommonCounts {
-    parts: Vec<Mutex<Table>>,
+    parts: Vec<Mutex<Part>>,
+    spill: Arc<Spill>,
 }
 
 impl CommonCounts {
-    pub(crate) fn new() -> Self {
-        CommonCounts { parts: Counts::new().parts.into_iter().map(Mutex::new).collect() }
+    pub(crate) fn new(counts: Counts) -> Self {
+        CommonCounts { parts: counts.parts.into_iter().map(Mutex::new).collect(), spill: counts.spill }
     }
 
     pub(crate) fn into_counts(self) -> Counts {
         // A thread that panicked while it held a lock ends the call anyway.
-        Counts { parts: self.parts.into_iter().map(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner)).collect() }
+        let parts = self.parts.into_iter().map(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner));
+        Counts { parts: parts.collect(), spill: self.spill }
     }
 
     /// Adds all of `table`, which holds hashes of every part.
@@ -256,8 +291,8 @@ impl CommonCounts {
         let slots: Vec<&Slot> = table.slots.iter().filter(|slot| slot.count != 0).collect();
         for slots in slots.chunk_by(|a, b| part_of(hash_of(a.key)) == part_of(hash_of(b.key))) {
             let mut part = self.parts[part_of(hash_of(slots[0].key))].lock().unwrap_or_else(PoisonError::into_inner);
-            part.reserve(slots.len());
-            slots.iter().try_for_each(|slot| part.add_slot(slot, &table.store))?;
+            part.reserve(slots.len(), &self.spill)?;
+            slots.iter().try_for_each(|slot| part.add_slot(slot, &table.store, &self.spill))?;
         }
         Ok(())
     }
@@ -330,9 +365,7 @@ impl<'a> Tally<'a> {
     /// Adds what was counted to the common counts.
     pub(crate) fn flush(&mut self) -> Result<()> {
         self.common.add(&self.table)?;
-        self.table.slots.fill(Slot::default());
-        self.table.used = 0;
-        self.table.store.clear();
+        self.table.clear(TALLY_SLOTS, TALLY_BYTES);
         Ok(())
     }
 }
@@ -346,14 +379,19 @@ mod tests {
 
     fn all(counts: &Counts) -> BTreeMap<Vec<u8>, u64> {
         let mut all = BTreeMap::new();
-        counts.for_each(|piece, n| assert_eq!(all.insert(piece.to_vec(), n), None));
-        assert_eq!(all.len(), counts.len());
+        counts
+            .for_each(|piece, n| {
+                assert_eq!(all.insert(piece.to_vec(), n), None);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(all.len() as u64, counts.len().unwrap());
         all
     }
 
-    fn count(texts: &[&str], specials: &[&str]) -> Counts {
+    fn count(texts: &[&str], specials: &[&str], into: Counts) -> Counts {
         let finder = special_finder(&specials.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
-        let common = CommonCounts::new();
+        let common = CommonCounts::new(into);
         for text in texts {
             let mut tally = Tally::new(&common);
             tally.add_text(text, &Pattern::Gpt2, finder.as_ref()).unwrap();
@@ -370,14 +408,22 @@ mod tests {
             for text in &texts {
                 Pattern::Gpt2.pieces(text).for_each(|piece| *expected.entry(piece.to_vec()).or_insert(0) += 1);
             }
-            prop_assert_eq!(all(&count(&texts, &[])), expected);
+            prop_assert_eq!(&all(&count(&texts, &[], Counts::new())), &expected);
+            prop_assert_eq!(&all(&count(&texts, &[], Counts::tiny(1))), &expected);
+            let mut ordered = Vec::new();
+            count(&texts, &[], Counts::tiny(2)).into_each(true, |piece, n| {
+                ordered.push((hash_piece(piece), piece.to_vec(), n));
+                Ok(())
+            }).unwrap();
+            prop_assert!(ordered.is_sorted());
+            prop_assert_eq!(ordered.into_iter().map(|(_, piece, n)| (piece, n)).collect::<BTreeMap<_, _>>(), expected);
         }
 
         #[test]
-        fn counts_of_parts_add_up(parts in prop::collection::vec(prop::collection::btree_map("[a-b]{1,20}", 1u64..9, 0..40), 1..4)) {
-            let (mut sum, mut expected) = (Counts::new(), BTreeMap::new());
-            for part in &parts {
-                let mut counts = Counts::new();
+        fn counts_of_parts_add_up(parts in prop::collection::vec(prop::collection::btree_map("[a-b]{1,20}", 1u64..9, 0..40), 1..4), are_tiny in any::<[bool; 4]>()) {
+            let (mut sum, mut expected) = (if are_tiny[3] { Counts::tiny(1) } else { Counts::new() }, BTreeMap::new());
+            for (part, is_tiny) in parts.iter().zip(are_tiny) {
+                let mut counts = if is_tiny { Counts::tiny(2) } else { Counts::new() };
                 for (piece, n) in part {
                     counts.add(piece.as_bytes(), *n).unwrap();
                     *expected.entry(piece.as_bytes().to_vec()).or_insert(0) += n;
@@ -391,7 +437,7 @@ mod tests {
     #[test]
     fn a_full_tally_is_added_and_starts_anew() {
         let text: String = (0..TALLY_SLOTS).map(|i| format!(" {i} and-some-longer-word-{i}")).collect();
-        let counts = all(&count(&[&text], &[]));
+        let counts = all(&count(&[&text], &[], Counts::new()));
         assert_eq!(counts.values().sum::<u64>(), Pattern::Gpt2.pieces(&text).count() as u64);
         assert_eq!(counts[&b" and"[..]], TALLY_SLOTS as u64);
     }
@@ -408,8 +454,28 @@ mod tests {
     }
 
     #[test]
+    fn a_count_on_disk_that_would_be_too_large_adds_nothing() {
+        let (mut counts, mut other) = (Counts::tiny(1), Counts::tiny(1));
+        (0..999u32).for_each(|i| counts.add(&i.to_le_bytes(), u64::MAX).unwrap());
+        (990..1009u32).for_each(|i| other.add(&i.to_le_bytes(), 1).unwrap());
+        let before = all(&counts);
+        assert!(counts.merge(&other).unwrap_err().to_string().contains("passes 2^64 - 1"));
+        assert_eq!(all(&counts), before);
+    }
+
+    #[test]
+    fn pieces_as_long_as_can_be_do_not_stay_in_memory() {
+        let mut counts = Counts::new();
+        for i in 0..40u8 {
+            counts.add(&vec![i; crate::MAX_PIECE_BYTES], 1).unwrap();
+        }
+        assert!(counts.parts.iter().all(|part| part.table.store.capacity() <= Limits::default().store_bytes));
+        assert_eq!(counts.len().unwrap(), 40);
+    }
+
+    #[test]
     fn special_tokens_are_cut_out_longest_first() {
-        let counts = all(&count(&["x<a><b>x<a>y"], &["<a>", "<a><b>"]));
+        let counts = all(&count(&["x<a><b>x<a>y"], &["<a>", "<a><b>"], Counts::new()));
         assert_eq!(counts, BTreeMap::from([(b"x".to_vec(), 2), (b"y".to_vec(), 1)]));
     }
 }

@@ -6,6 +6,7 @@
 use crate::count::Counts;
 use crate::error::{Error, Result};
 use crate::pretokenize::MAX_PIECE_BYTES;
+use crate::runs::{KeyOf, Records, Run, first_bytes, for_each_sum};
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
@@ -14,41 +15,89 @@ use xxhash_rust::xxh3::Xxh3;
 const MAGIC: &[u8; 8] = b"tGPTcnt1";
 /// The longest name of a pattern, which may be a regular expression.
 const MAX_NAME_BYTES: usize = 1 << 16;
+/// Bytes of pieces that are sorted at once.
+const SORT_BYTES: usize = 8 << 20;
+/// Bytes of sorted pieces that are read at once.
+const FAN_BYTES: usize = 4 << 20;
 
 /// Writes `counts` of pieces by the pattern of that name to `path`, whole or not at all.
 ///
 /// # Errors
 ///
-/// The disk refuses.
+/// The disk refuses, or a count passes 2^64 - 1.
 pub fn save_counts(counts: &Counts, pattern: &str, path: &Path) -> Result<()> {
-    let mut pieces = Vec::with_capacity(counts.len());
-    counts.for_each(|piece, n| pieces.push((Box::<[u8]>::from(piece), n)));
-    pieces.sort_unstable();
+    let sorted = Sorted::new(counts, SORT_BYTES)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = parent.join(format!(".tmp-{name}-{}", std::process::id()));
-    let write = || {
+    let write = || -> std::result::Result<(), Fault> {
         let mut out = Hashed { inner: BufWriter::new(File::create(&beside)?), hash: Xxh3::new() };
         out.put(MAGIC)?;
         out.put(&(pattern.len() as u32).to_le_bytes())?;
         out.put(pattern.as_bytes())?;
-        out.put(&(pieces.len() as u64).to_le_bytes())?;
-        for (piece, n) in &pieces {
-            out.put(&(piece.len() as u32).to_le_bytes())?;
-            out.put(&n.to_le_bytes())?;
-            out.put(piece)?;
-        }
+        out.put(&sorted.n_pieces.to_le_bytes())?;
+        sorted.for_each(|piece, n| {
+            let written =
+                out.put(&(piece.len() as u32).to_le_bytes()).and_then(|()| out.put(&n.to_le_bytes())).and_then(|()| out.put(piece));
+            written.map_err(Error::io(path))
+        })?;
         let hash = out.hash.digest();
         out.put(&hash.to_le_bytes())?;
         out.inner.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
         std::fs::rename(&beside, path)?;
-        File::open(parent)?.sync_all()
+        Ok(File::open(parent)?.sync_all()?)
     };
-    write().map_err(|error| {
+    write().map_err(|fault| {
         // What is there is not wanted, and its loss is no second error.
         let _ = std::fs::remove_file(&beside);
-        Error::io(path)(error)
+        fault.of(path)
     })
+}
+
+/// Pieces in the order of their bytes: few in memory, the rest in runs.
+struct Sorted {
+    n_pieces: u64,
+    runs: Vec<Run>,
+    last: Records,
+}
+
+impl Sorted {
+    const KEY_OF: KeyOf = first_bytes;
+
+    fn new(counts: &Counts, sort_bytes: usize) -> Result<Sorted> {
+        let (mut bytes, mut pieces) = (Vec::new(), Vec::new());
+        let (mut file, mut sorted) = (None, Sorted { n_pieces: 0, runs: Vec::new(), last: Records::default() });
+        counts.for_each(|piece, n| {
+            if bytes.len() + pieces.len() * size_of::<(u64, usize, usize, u64)>() > sort_bytes && !pieces.is_empty() {
+                let file = match &file {
+                    Some(file) => file,
+                    None => file.insert(counts.new_file()?),
+                };
+                sorted.runs.push(file.append(&records(&bytes, &mut pieces))?);
+                file.settle(&mut sorted.runs, FAN_BYTES, Sorted::KEY_OF)?;
+                (bytes.clear(), pieces.clear());
+            }
+            sorted.n_pieces += 1;
+            pieces.push((first_bytes(piece), bytes.len(), piece.len(), n));
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        sorted.last = records(&bytes, &mut pieces);
+        Ok(sorted)
+    }
+
+    fn for_each(self, each: impl FnMut(&[u8], u64) -> Result<()>) -> Result<()> {
+        for_each_sum(&self.runs, self.last, Sorted::KEY_OF, each)
+    }
+}
+
+/// Pieces, given by first bytes, place, length and count, in the order of their bytes.
+fn records(bytes: &[u8], pieces: &mut [(u64, usize, usize, u64)]) -> Records {
+    let piece_at = |at: usize, length: usize| &bytes[at..at + length];
+    pieces.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| piece_at(a.1, a.2).cmp(piece_at(b.1, b.2))));
+    let mut records = Records::with_capacity(bytes.len() + 8 * pieces.len());
+    pieces.iter().for_each(|(_, at, length, n)| records.put(piece_at(*at, *length), *n));
+    records
 }
 
 /// The counts in a file, and the name of the pattern.
@@ -64,14 +113,25 @@ pub fn load_counts(path: &Path) -> Result<(Counts, String)> {
         Fault::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             Error::Format(format!("{}: ends after {size} bytes, in the middle of its counts; copy it again", path.display()))
         }
-        Fault::Io(source) => Error::Io { path: path.to_path_buf(), source },
-        Fault::Format(what) => Error::Format(format!("{}: {what}", path.display())),
+        fault => fault.of(path),
     })
 }
 
 enum Fault {
     Io(std::io::Error),
     Format(String),
+    /// It names its file.
+    Other(Error),
+}
+
+impl Fault {
+    fn of(self, path: &Path) -> Error {
+        match self {
+            Fault::Io(source) => Error::Io { path: path.to_path_buf(), source },
+            Fault::Format(what) => Error::Format(format!("{}: {what}", path.display())),
+            Fault::Other(error) => error,
+        }
+    }
 }
 
 impl From<std::io::Error> for Fault {
@@ -82,7 +142,10 @@ impl From<std::io::Error> for Fault {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        Fault::Format(error.to_string())
+        match error {
+            Error::Invalid(what) => Fault::Format(what),
+            error => Fault::Other(error),
+        }
     }
 }
 
@@ -163,7 +226,12 @@ mod tests {
 
     fn sorted(counts: &Counts) -> Vec<(Vec<u8>, u64)> {
         let mut all = Vec::new();
-        counts.for_each(|piece, n| all.push((piece.to_vec(), n)));
+        counts
+            .for_each(|piece, n| {
+                all.push((piece.to_vec(), n));
+                Ok(())
+            })
+            .unwrap();
         all.sort_unstable();
         all
     }
@@ -183,6 +251,12 @@ mod tests {
             for (piece, n) in &pieces {
                 counts.add(piece, *n).unwrap();
             }
+            let mut in_order = Vec::new();
+            Sorted::new(&counts, 1).unwrap().for_each(|piece, n| {
+                in_order.push((piece.to_vec(), n));
+                Ok(())
+            }).unwrap();
+            prop_assert_eq!(in_order, sorted(&counts));
             save_counts(&counts, "gpt2", &path).unwrap();
             let (found, pattern) = load_counts(&path).unwrap();
             prop_assert_eq!((sorted(&found), &*pattern), (pieces.into_iter().collect(), "gpt2"));

@@ -80,6 +80,12 @@ pub(crate) fn hash_long(piece: &[u8]) -> u64 {
     fold(hash ^ 0x8ebc_6af0_9c88_c6e3, tail ^ NO_TEXT)
 }
 
+/// Hash of a piece of any length. Which pieces a tokenizer learns from can depend on it: another hash is other tokenizers.
+#[inline]
+pub(crate) fn hash_piece(piece: &[u8]) -> u64 {
+    if piece.len() <= SHORT_BYTES { Key::short(piece, 0, piece.len()).hash() } else { hash_long(piece) }
+}
+
 /// Both halves of a product, folded: every bit of one factor reaches every bit of the result.
 #[inline]
 fn fold(a: u64, b: u64) -> u64 {
@@ -100,6 +106,12 @@ mod tests {
             let (bytes, n) = Key::short(&text, start, length).bytes();
             prop_assert_eq!(&bytes[..n], &text[start..start + length]);
         }
+    }
+
+    #[test]
+    fn hashes_are_what_they_were() {
+        let found = [&b"a"[..], b" and", b"fifteen letters", b"more than fifteen letters"].map(hash_piece);
+        assert_eq!(found, [3_849_024_316_689_734_417, 13_410_870_099_216_233_931, 14_400_513_849_021_222_362, 486_059_354_566_210_498]);
     }
 
     #[test]

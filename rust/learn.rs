@@ -11,24 +11,40 @@
 //! threshold stays below it: it need not be recorded at all, as long as some recorded pair is above. Most pairs are rare, so
 //! most are never recorded; should the recorded ones run out, the threshold falls and all pairs are counted anew.
 //!
+//! The threshold bounds memory, too. It is a rank, count and ids, as ties are decided; when there are too many pairs, it
+//! rises to the middle one's and half of them go. Places of occurrences that have vanished go when there are too many
+//! places. So the pairs are bounded whatever the pieces are, and the rest takes 4 to 6 bytes for a slot and 4 for each of
+//! up to 1.7 places a slot.
+//!
 //! The distinct pieces lie in one array, a slot for each byte. An id of n bytes is written in its first slot and in its
 //! last, with dead slots between, so both neighbours of any id are found in one step, however long the piece is (the
 //! boundary tags of Knuth, The Art of Computer Programming, vol. 1, 2.5). A slot before each piece keeps pieces apart. The
 //! piece's weight stands beside each id, so that one occurrence costs one look at memory.
 
+use crate::choice::{Choice, Coverage};
 use crate::count::Counts;
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::memory::prefetch;
+use crate::memory::{give_back, prefetch};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Learns up to `n_merges` merges, most frequent pair first; fewer if no pair is left.
+/// What was learnt, and what from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Learnt {
+    /// Ids of each merge, first to be applied first.
+    pub merges: Vec<(u32, u32)>,
+    /// The pieces that they were learnt from.
+    pub coverage: Coverage,
+}
+
+/// Learns up to `n_merges` merges, most frequent pair first; fewer if no pair is left. Of pieces that are more than
+/// `max_bytes` together, one added for each, the most frequent are taken; equally frequent ones by a hash of their bytes.
 ///
 /// # Errors
 ///
-/// The job was cancelled, or the distinct pieces are longer than 4 GiB together.
+/// The job was cancelled, the disk refuses, or the pieces taken are longer than 4 GiB together.
 ///
 /// # Example
 ///
@@ -36,35 +52,39 @@ use std::collections::BinaryHeap;
 /// use tinygpt::{Counts, Job, learn};
 /// let mut counts = Counts::new();
 /// counts.add(b"abab", 3)?;
-/// let merges = learn(counts, 2, &mut Job::new(Some(1), &mut |_| true)?)?;
-/// assert_eq!(merges, [(97, 98), (256, 256)]);
+/// let learnt = learn(counts, 2, None, &mut Job::new(Some(1), &mut |_| true)?)?;
+/// assert_eq!(learnt.merges, [(97, 98), (256, 256)]);
 /// # Ok::<(), tinygpt::Error>(())
 /// ```
-// By value: the table of counts is given back before the pairs need room.
-#[allow(clippy::needless_pass_by_value)]
-pub fn learn(counts: Counts, n_merges: usize, job: &mut Job) -> Result<Vec<(u32, u32)>> {
-    let weights = Weights::new(&counts);
+pub fn learn(counts: Counts, n_merges: usize, max_bytes: Option<u64>, job: &mut Job) -> Result<Learnt> {
+    let choice = Choice::new(&counts, max_bytes, job)?;
     job.tick()?;
-    let threshold = weights.threshold(n_merges);
-    // Half as wide ids and weights are half as much memory to go through.
-    if n_merges + 256 < usize::from(u16::DEAD) && weights.distinct.len() <= 1 << 16 {
-        run(Learner::<u16>::new(counts, weights, threshold)?, n_merges, job)
+    let limits = Limits::new(choice.n_slots()?);
+    let threshold = choice.threshold(n_merges);
+    // Narrow ids and weights are less memory to go through.
+    if n_merges + 256 < usize::from(u16::MAX - 1) && choice.weights.len() <= 1 << 16 {
+        run(Learner::<u16>::new(counts, choice, threshold, limits, job)?, n_merges, job)
+    } else if choice.weights.len() <= 1 << 24 {
+        run(Learner::<Three>::new(counts, choice, threshold, limits, job)?, n_merges, job)
     } else {
-        run(Learner::<u32>::new(counts, weights, threshold)?, n_merges, job)
+        let n = choice.weights.len();
+        Err(Error::Invalid(format!("pieces have {n} different counts, more than 16,777,216; train on a sample")))
     }
 }
 
-fn run<W: Width>(mut learner: Learner<W>, n_merges: usize, job: &mut Job) -> Result<Vec<(u32, u32)>> {
+fn run<W: Width>((mut learner, coverage): (Learner<W>, Coverage), n_merges: usize, job: &mut Job) -> Result<Learnt> {
     let mut merges = Vec::with_capacity(n_merges.min(1 << 20));
     while merges.len() < n_merges {
-        let Some(pair) = learner.most_frequent()? else { break };
+        let Some(pair) = learner.most_frequent(job)? else { break };
         merges.push(pair);
         learner.merge(pair, job)?;
         if merges.len() % 64 == 0 {
             job.tick()?;
         }
     }
-    Ok(merges)
+    drop(learner);
+    give_back();
+    Ok(Learnt { merges, coverage })
 }
 
 /// How wide ids and numbers of weights are.
@@ -89,60 +109,61 @@ impl Width for u16 {
     }
 }
 
-impl Width for u32 {
-    const EDGE: u32 = u32::MAX;
-    const DEAD: u32 = u32::MAX - 1;
-    fn new(number: u32) -> u32 {
-        number
+/// Three bytes: vocabularies have at most 2^21 ids.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Three([u8; 3]);
+
+impl Width for Three {
+    const EDGE: Three = Three([255; 3]);
+    const DEAD: Three = Three([254, 255, 255]);
+    fn new(number: u32) -> Three {
+        let [a, b, c, _] = number.to_le_bytes();
+        Three([a, b, c])
     }
     fn get(self) -> u32 {
-        self
-    }
-}
-
-/// How often pieces occur, each number once; pieces refer to them by place.
-struct Weights {
-    /// Descending.
-    distinct: Vec<u64>,
-    /// How many pieces have each.
-    pieces: Vec<usize>,
-}
-
-impl Weights {
-    fn new(counts: &Counts) -> Weights {
-        let mut all = Vec::with_capacity(counts.len());
-        counts.for_each(|piece, n| {
-            if piece.len() > 1 {
-                all.push(n);
-            }
-        });
-        all.sort_unstable_by_key(|n| Reverse(*n));
-        let runs: Vec<(u64, usize)> = all.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
-        let (distinct, pieces) = runs.into_iter().unzip();
-        Weights { distinct, pieces }
-    }
-
-    /// A guess at what the last merge's pair will count, on the low side: about as much as the piece of that rank.
-    fn threshold(&self, n_merges: usize) -> u64 {
-        let mut seen = 0;
-        let found = self.distinct.iter().zip(&self.pieces).find(|(_, n)| {
-            seen += **n;
-            seen >= n_merges
-        });
-        found.map_or(1, |(weight, _)| (weight / 2).max(1))
+        let [a, b, c] = self.0;
+        u32::from_le_bytes([a, b, c, 0])
     }
 }
 
 /// What is known of a pair of ids.
 struct Pair {
     count: u64,
-    /// Its places in `Learner::places`.
-    places: std::ops::Range<usize>,
+    /// Its places in `Learner::places`: the first, and how many.
+    start: usize,
+    n: u32,
 }
+
+/// Count and key of a pair: the largest is merged next.
+type Rank = (u64, Reverse<u64>);
 
 /// A pair as one number, ordered as the rule of ties wants.
 fn key(left: u32, right: u32) -> u64 {
     u64::from(left) << 32 | u64::from(right)
+}
+
+fn ids(key: u64) -> (u32, u32) {
+    ((key >> 32) as u32, key as u32)
+}
+
+/// The pairs that count so much.
+fn at_least(count: u64) -> Rank {
+    (count, Reverse(u64::MAX))
+}
+
+/// How many places and pairs are held. Neither changes what is learnt.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// From here on places of what has vanished go.
+    places: usize,
+    pairs: usize,
+}
+
+impl Limits {
+    /// Of pairs, what fills a table of 17 MB, or more where the pieces themselves take far more.
+    fn new(n_slots: usize) -> Limits {
+        Limits { places: n_slots + n_slots / 4, pairs: ((1 << 19) / 8 * 7).max(n_slots / 16) }
+    }
 }
 
 /// What one merge takes from the pairs with each neighbour, and gives to the neighbour's pair with the new id: only what
@@ -152,26 +173,22 @@ struct Neighbours {
     /// By id: sum of weights, and number of occurrences; after `Learner::record`, where the next place is written.
     sums: Vec<(u64, usize)>,
     touched: Vec<u32>,
-    /// Each occurrence: the neighbour and the first slot of the new id.
-    occurrences: Vec<(u32, u32)>,
 }
 
 impl Neighbours {
-    fn add(&mut self, id: u32, at: usize, weight: u64) {
+    fn add(&mut self, id: u32, weight: u64) {
         let (sum, n) = &mut self.sums[id as usize];
         if *n == 0 {
             self.touched.push(id);
         }
         *sum += weight;
         *n += 1;
-        self.occurrences.push((id, at as u32));
     }
 
     fn clear(&mut self) {
         for id in self.touched.drain(..) {
             self.sums[id as usize] = (0, 0);
         }
-        self.occurrences.clear();
     }
 }
 
@@ -197,48 +214,40 @@ struct Learner<W> {
     lengths: Vec<u32>,
     /// First slots of occurrences, each pair's in one ascending slice.
     places: Vec<u32>,
-    /// Every pair that counts as much as `threshold`, and some that did.
+    /// Every pair that ranks as high as `threshold`, and some that did.
     pairs: FxHashMap<u64, Pair>,
-    threshold: u64,
-    heap: BinaryHeap<(u64, Reverse<u64>)>,
+    threshold: Rank,
+    limits: Limits,
+    heap: BinaryHeap<Rank>,
     before: Neighbours,
     after: Neighbours,
 }
 
 impl<W: Width> Learner<W> {
-    #[allow(clippy::needless_pass_by_value)] // freed as early as can be
-    fn new(counts: Counts, weights: Weights, threshold: u64) -> Result<Self> {
-        let mut n_slots = 1;
-        // Longer pieces only: one byte holds no pair. The order of pieces does not matter to the result.
-        counts.for_each(|piece, _| n_slots += if piece.len() > 1 { piece.len() + 1 } else { 0 });
-        if n_slots >= u32::DEAD as usize {
-            let message = format!("the distinct pieces are {n_slots} bytes together, more than 4 GiB; train on a sample of the text");
-            return Err(Error::Invalid(message));
-        }
+    fn new(counts: Counts, choice: Choice, threshold: u64, limits: Limits, job: &mut Job) -> Result<(Self, Coverage)> {
         let edge = Slot { id: W::EDGE, weight: W::new(0) };
-        let mut slots = Vec::with_capacity(n_slots);
-        counts.for_each(|piece, n| {
-            if piece.len() > 1 {
-                let weight = weights.distinct.partition_point(|known| *known > n);
-                slots.push(edge);
-                slots.extend(piece.iter().map(|byte| Slot { id: W::new(u32::from(*byte)), weight: W::new(weight as u32) }));
-            }
-        });
+        let mut slots = Vec::with_capacity(choice.n_slots()?);
+        let coverage = choice.take(counts, job, |piece, weight| {
+            slots.push(edge);
+            slots.extend(piece.iter().map(|byte| Slot { id: W::new(u32::from(*byte)), weight: W::new(weight as u32) }));
+        })?;
         slots.push(edge);
-        drop(counts);
+        // The tables of counts are gone; what follows needs the room.
+        give_back();
         let mut learner = Learner {
             slots,
-            weights: weights.distinct,
+            weights: choice.weights,
             lengths: vec![1; 256],
             places: Vec::new(),
             pairs: FxHashMap::default(),
-            threshold,
+            threshold: at_least(threshold),
+            limits,
             heap: BinaryHeap::new(),
             before: Neighbours::default(),
             after: Neighbours::default(),
         };
         learner.find_byte_pairs()?;
-        Ok(learner)
+        Ok((learner, coverage))
     }
 
     fn weight(&self, at: usize) -> u64 {
@@ -255,19 +264,16 @@ impl<W: Width> Learner<W> {
         }
         let mut start = 0;
         for (pair, (count, n)) in sums.iter_mut().enumerate() {
-            let places = start..start + *n;
-            if *count < self.threshold {
+            if *n == 0 || *count < self.threshold.0 {
                 *n = UNRECORDED;
                 continue;
             }
-            start = places.end;
-            *n = places.start;
             let key = key(pair as u32 >> 8, pair as u32 & 255);
-            self.pairs.insert(key, Pair { count: *count, places });
+            self.pairs.insert(key, Pair { count: *count, start, n: *n as u32 });
             self.heap.push((*count, Reverse(key)));
+            (*n, start) = (start, start + *n);
         }
-        self.places = Vec::with_capacity(start);
-        self.places.resize(start, 0);
+        self.places = vec![0; start];
         for (pair, _, at) in byte_pairs(&self.slots) {
             let next = &mut sums[pair].1;
             if *next != UNRECORDED {
@@ -279,21 +285,20 @@ impl<W: Width> Learner<W> {
     }
 
     /// The pair to merge next; none when no piece has two ids left.
-    fn most_frequent(&mut self) -> Result<Option<(u32, u32)>> {
+    fn most_frequent(&mut self, job: &mut Job) -> Result<Option<(u32, u32)>> {
         loop {
             let Some((count, Reverse(key))) = self.heap.pop() else {
-                if self.threshold == 1 {
+                if self.threshold == at_least(1) {
                     return Ok(None);
                 }
-                self.threshold = (self.threshold / 16).max(1);
-                self.find_pairs()?;
+                self.find_pairs(at_least((self.threshold.0 / 16).max(1)), job)?;
                 continue;
             };
             let live = self.pairs.get(&key).map_or(0, |pair| pair.count);
             if live == count {
-                return Ok(Some(((key >> 32) as u32, key as u32)));
+                return Ok(Some(ids(key)));
             }
-            if live >= self.threshold {
+            if (live, Reverse(key)) >= self.threshold {
                 self.heap.push((live, Reverse(key)));
             } else {
                 self.pairs.remove(&key);
@@ -301,36 +306,96 @@ impl<W: Width> Learner<W> {
         }
     }
 
-    /// Counts all pairs anew, for a lower threshold.
-    fn find_pairs(&mut self) -> Result<()> {
-        let mut sums = FxHashMap::<u64, (u64, usize)>::default();
-        let mut each = |pair: u64, weight: u64| {
-            let (sum, n) = sums.entry(pair).or_default();
-            *sum = sum.checked_add(weight).ok_or_else(too_many)?;
-            *n += 1;
-            Ok(())
-        };
-        self.for_each_pair(|pair, at| each(pair, self.weight(at)))?;
-        sums.retain(|_, (sum, _)| *sum >= self.threshold);
-        self.pairs.clear();
-        let mut start = 0;
-        for (key, (count, n)) in &mut sums {
-            let places = start..start + *n;
-            start = places.end;
-            *n = places.start;
-            self.pairs.insert(*key, Pair { count: *count, places });
-            self.heap.push((*count, Reverse(*key)));
+    /// Counts all pairs anew and records those that rank as high as `lowest`, the highest of them if they are too many.
+    fn find_pairs(&mut self, lowest: Rank, job: &mut Job) -> Result<()> {
+        (self.places, self.pairs, self.heap) = Default::default();
+        self.threshold = lowest;
+        let mut found: Vec<(Rank, u32)> = Vec::new();
+        // Groups of pairs that are counted apart, as many as it takes to make them small.
+        let (mut group, mut n_groups) = (0, 1);
+        while group < n_groups {
+            job.tick()?;
+            let Some(sums) = self.sums(group, n_groups)? else {
+                (group, n_groups) = (0, n_groups * 4);
+                self.threshold = lowest;
+                found.clear();
+                continue;
+            };
+            found.extend(sums.into_iter().map(|(key, (sum, n))| ((sum, Reverse(key)), n)).filter(|(rank, _)| *rank >= self.threshold));
+            if found.len() > self.limits.pairs {
+                let middle = self.limits.pairs / 2;
+                self.threshold = found.select_nth_unstable_by_key(middle, |(rank, _)| Reverse(*rank)).1.0;
+                found.truncate(middle + 1);
+            }
+            group += 1;
         }
-        let mut places = vec![0; start];
-        self.for_each_pair(|pair, at| {
-            if let Some((_, next)) = sums.get_mut(&pair) {
-                places[*next] = at as u32;
-                *next += 1;
+        let mut start = 0;
+        for ((count, Reverse(key)), n) in found {
+            self.pairs.insert(key, Pair { count, start, n: 0 });
+            self.heap.push((count, Reverse(key)));
+            start += n as usize;
+        }
+        let (mut places, mut pairs) = (vec![0; start], std::mem::take(&mut self.pairs));
+        self.for_each_pair(|key, at| {
+            if let Some(pair) = pairs.get_mut(&key) {
+                places[pair.start + pair.n as usize] = at as u32;
+                pair.n += 1;
             }
             Ok(())
         })?;
-        self.places = places;
+        (self.places, self.pairs) = (places, pairs);
         Ok(())
+    }
+
+    /// Counts and numbers of occurrences of the pairs of one group; none if they are too many.
+    fn sums(&self, group: u64, n_groups: u64) -> Result<Option<FxHashMap<u64, (u64, u32)>>> {
+        let mut sums = FxHashMap::<u64, (u64, u32)>::default();
+        let mut is_too_many = false;
+        self.for_each_pair(|key, at| {
+            if n_groups > 1 && (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % n_groups != group || is_too_many {
+                return Ok(());
+            }
+            let (sum, n) = sums.entry(key).or_default();
+            *sum = sum.checked_add(self.weight(at)).ok_or_else(too_many)?;
+            *n += 1;
+            is_too_many = sums.len() > self.limits.pairs;
+            Ok(())
+        })?;
+        Ok(Some(sums).filter(|_| !is_too_many))
+    }
+
+    /// Makes the threshold rise to the middle of the recorded pairs, and forgets those below.
+    fn raise_threshold(&mut self) {
+        let mut ranks: Vec<Rank> = self.pairs.iter().map(|(key, pair)| (pair.count, Reverse(*key))).collect();
+        let middle = ranks.len() / 2;
+        // Of the recorded ones some may have fallen below it: they do not draw it down.
+        self.threshold = (*ranks.select_nth_unstable_by_key(middle, |rank| Reverse(*rank)).1).max(self.threshold);
+        ranks.truncate(middle + 1);
+        ranks.retain(|rank| *rank >= self.threshold);
+        self.pairs.retain(|key, pair| (pair.count, Reverse(*key)) >= self.threshold);
+        self.heap = BinaryHeap::from(ranks);
+    }
+
+    /// Takes out of the places those where something has changed, and those of forgotten pairs.
+    fn forget_places(&mut self) {
+        let mut pairs: Vec<(u64, &mut Pair)> = self.pairs.iter_mut().map(|(key, pair)| (*key, pair)).collect();
+        pairs.sort_unstable_by_key(|(_, pair)| pair.start);
+        let mut next = 0;
+        for (key, pair) in pairs {
+            let (left, right) = ids(key);
+            let (left_bytes, left, right) = (self.lengths[left as usize] as usize, W::new(left), W::new(right));
+            let places = pair.start..pair.start + pair.n as usize;
+            pair.start = next;
+            for i in places {
+                let at = self.places[i] as usize;
+                if self.slots[at].id == left && self.slots[at + left_bytes].id == right {
+                    self.places[next] = at as u32;
+                    next += 1;
+                }
+            }
+            pair.n = (next - pair.start) as u32;
+        }
+        self.places.truncate(next);
     }
 
     /// Calls `each` with every pair and its first slot, in order.
@@ -357,27 +422,32 @@ impl<W: Width> Learner<W> {
         self.lengths.push(self.lengths[left as usize] + self.lengths[right as usize]);
         self.before.sums.resize(self.lengths.len(), (0, 0));
         self.after.sums.resize(self.lengths.len(), (0, 0));
-        let places = self.pairs.remove(&key(left, right)).map_or(0..0, |pair| pair.places);
-        let mut chained = (0, 0);
-        for start in places.clone().step_by(STEP_PLACES) {
-            let (weight, n) = self.replace(start..places.end.min(start + STEP_PLACES), left, right, new);
+        let n = self.pairs.get(&key(left, right)).map_or(0, |pair| pair.n as usize);
+        if self.places.len() + 2 * n > self.limits.places {
+            self.forget_places();
+        }
+        let Some(Pair { start, n, .. }) = self.pairs.remove(&key(left, right)) else { return Ok(()) };
+        let places = start..start + n as usize;
+        let (mut chained, mut end) = ((0, 0), start);
+        for first in places.clone().step_by(STEP_PLACES) {
+            let (weight, n) = self.replace(first..places.end.min(first + STEP_PLACES), (left, right, new), &mut end);
             chained = (chained.0 + weight, chained.1 + n);
             if places.len() > STEP_PLACES {
                 job.tick()?;
             }
         }
         self.forget(left, right);
-        self.record(left, new, chained);
+        self.record(left, new, chained, start..end);
         self.before.clear();
         self.after.clear();
         Ok(())
     }
 
-    /// Writes `new` over every occurrence that is still there, noting which neighbours it has. Where it follows itself, the
-    /// weights and the number of those places are returned.
-    fn replace(&mut self, places: std::ops::Range<usize>, left: u32, right: u32, new: u32) -> (u64, usize) {
+    /// Writes the new id over every occurrence that is still there, noting which neighbours it has; the places of these are
+    /// moved to `end`. Where it follows itself, the weights and the number of those places are returned.
+    fn replace(&mut self, places: std::ops::Range<usize>, (left, right, new): (u32, u32, u32), end: &mut usize) -> (u64, usize) {
         let (left_bytes, right_bytes) = (self.lengths[left as usize] as usize, self.lengths[right as usize] as usize);
-        let (left, right, new_id) = (W::new(left), W::new(right), W::new(new));
+        let (left, right, new) = (W::new(left), W::new(right), W::new(new));
         let (mut chained, mut n_chained) = (0, 0);
         for i in places {
             if let Some(ahead) = self.places.get(i + AHEAD) {
@@ -391,26 +461,25 @@ impl<W: Width> Learner<W> {
             if slot.id != left || self.slots[middle].id != right {
                 continue;
             }
-            let end = middle + right_bytes;
+            let behind = middle + right_bytes;
             let weight = self.weights[slot.weight.get() as usize];
-            let (before, after) = (self.slots[at - 1].id, self.slots[end].id);
-            if before == new_id {
+            let (before, after) = (self.slots[at - 1].id, self.slots[behind].id);
+            if before == new {
                 // The pair's own last occurrence, which took this one's `left` for its neighbour: it is the new id now.
                 chained += weight;
                 n_chained += 1;
-                if let Some(last) = self.after.occurrences.last_mut() {
-                    last.0 = new;
-                }
             } else if before != W::EDGE {
-                self.before.add(before.get(), at, weight);
+                self.before.add(before.get(), weight);
             }
             if after != W::EDGE {
-                self.after.add(after.get(), at, weight);
+                self.after.add(after.get(), weight);
             }
             self.slots[middle - 1].id = W::DEAD;
             self.slots[middle].id = W::DEAD;
-            self.slots[at].id = new_id;
-            self.slots[end - 1].id = new_id;
+            self.slots[at].id = new;
+            self.slots[behind - 1].id = new;
+            self.places[*end] = at as u32;
+            *end += 1;
         }
         (chained, n_chained)
     }
@@ -429,8 +498,8 @@ impl<W: Width> Learner<W> {
         }
     }
 
-    /// Gives every pair with the new id its count and its places.
-    fn record(&mut self, left: u32, new: u32, (chained, n_chained): (u64, usize)) {
+    /// Gives every pair with the new id its count and its places; the new id's own are `made` of the places.
+    fn record(&mut self, left: u32, new: u32, (chained, n_chained): (u64, usize), made: std::ops::Range<usize>) {
         if n_chained > 0 {
             // What followed itself lost `left` as its neighbour, but gained the new id.
             let (sum, n) = &mut self.after.sums[left as usize];
@@ -439,32 +508,50 @@ impl<W: Width> Learner<W> {
             self.after.touched.push(new);
         }
         let mut next = self.places.len();
-        for (neighbours, is_left) in [(&mut self.before, true), (&mut self.after, false)] {
-            for &id in &neighbours.touched {
+        for is_left in [true, false] {
+            for i in 0..if is_left { &self.before } else { &self.after }.touched.len() {
+                let neighbours = if is_left { &mut self.before } else { &mut self.after };
+                let id = neighbours.touched[i];
+                let key = if is_left { key(id, new) } else { key(new, id) };
                 let (count, n) = &mut neighbours.sums[id as usize];
-                if *count < self.threshold || *n == 0 {
+                let pair = Pair { count: *count, start: next, n: *n as u32 };
+                if *n == 0 || (*count, Reverse(key)) < self.threshold {
                     *n = UNRECORDED;
                     continue;
                 }
-                let key = if is_left { key(id, new) } else { key(new, id) };
-                self.pairs.insert(key, Pair { count: *count, places: next..next + *n });
-                self.heap.push((*count, Reverse(key)));
                 (*n, next) = (next, next + *n);
+                self.heap.push((pair.count, Reverse(key)));
+                self.pairs.insert(key, pair);
+                if self.pairs.len() > self.limits.pairs {
+                    self.raise_threshold();
+                }
             }
         }
         self.places.resize(next, 0);
-        for &(id, at) in &self.before.occurrences {
-            let next = &mut self.before.sums[id as usize].1;
-            if *next != UNRECORDED {
-                self.places[*next] = at - self.lengths[id as usize];
-                *next += 1;
+        self.write_places(new, made);
+    }
+
+    /// Writes down where the pairs with the new id are. Its neighbours are final now.
+    fn write_places(&mut self, new: u32, made: std::ops::Range<usize>) {
+        let new_bytes = self.lengths[new as usize] as usize;
+        for i in made {
+            prefetch(&self.slots, self.places[i + AHEAD.min(self.places.len() - 1 - i)] as usize);
+            let at = self.places[i] as usize;
+            let (before, after) = (self.slots[at - 1].id, self.slots[at + new_bytes].id);
+            // Of two of the new id in a row, the first one's place is that of their pair.
+            if before != W::EDGE && before != W::new(new) {
+                let next = &mut self.before.sums[before.get() as usize].1;
+                if *next != UNRECORDED {
+                    self.places[*next] = at as u32 - self.lengths[before.get() as usize];
+                    *next += 1;
+                }
             }
-        }
-        for &(id, at) in &self.after.occurrences {
-            let next = &mut self.after.sums[id as usize].1;
-            if *next != UNRECORDED {
-                self.places[*next] = at;
-                *next += 1;
+            if after != W::EDGE {
+                let next = &mut self.after.sums[after.get() as usize].1;
+                if *next != UNRECORDED {
+                    self.places[*next] = at as u32;
+                    *next += 1;
+                }
             }
         }
     }
@@ -491,7 +578,7 @@ mod tests {
         for (piece, n) in counts {
             all.add(piece, *n).unwrap();
         }
-        learn(all, n_merges, &mut Job::new(Some(1), &mut |_| true).unwrap()).unwrap()
+        learn(all, n_merges, None, &mut Job::new(Some(1), &mut |_| true).unwrap()).unwrap().merges
     }
 
     /// The rule, word for word: count all pairs anew at every step.
@@ -531,9 +618,11 @@ mod tests {
         }
 
         #[test]
-        fn neither_the_threshold_nor_the_width_matters(
+        fn neither_the_threshold_nor_limits_nor_the_width_matter(
             pieces in prop::collection::btree_map(prop::collection::vec(prop::sample::select(vec![b'a', b'b', b'c']), 1..24), 1u64..500, 0..12),
             threshold in prop::sample::select(vec![1u64, 2, 17, 100, 10_000]),
+            places in 0usize..200,
+            pairs in 1usize..20,
         ) {
             let mut counts = Counts::new();
             for (piece, n) in &pieces {
@@ -541,11 +630,13 @@ mod tests {
             }
             let mut proceed = |_| true;
             let mut job = Job::new(Some(1), &mut proceed).unwrap();
-            let narrow = Learner::<u16>::new(counts.clone(), Weights::new(&counts), threshold).unwrap();
-            let wide = Learner::<u32>::new(counts.clone(), Weights::new(&counts), threshold).unwrap();
+            let limits = Limits { places, pairs };
+            let choice = || Choice::new(&counts, None, &mut Job::new(Some(1), &mut |_| true).unwrap()).unwrap();
+            let narrow = Learner::<u16>::new(counts.clone(), choice(), threshold, limits, &mut job).unwrap();
+            let wide = Learner::<Three>::new(counts.clone(), choice(), threshold, limits, &mut job).unwrap();
             let expected = learn_slowly(&pieces.iter().map(|(piece, n)| (&piece[..], *n)).collect::<Vec<_>>(), 40);
-            prop_assert_eq!(&run(narrow, 40, &mut job).unwrap(), &expected);
-            prop_assert_eq!(run(wide, 40, &mut job).unwrap(), expected);
+            prop_assert_eq!(&run(narrow, 40, &mut job).unwrap().merges, &expected);
+            prop_assert_eq!(run(wide, 40, &mut job).unwrap().merges, expected);
         }
 
         #[test]
@@ -578,7 +669,7 @@ mod tests {
     fn a_cancelled_job_ends_learning() {
         let mut counts = Counts::new();
         (0..5000u32).for_each(|i| counts.add(&i.to_le_bytes(), 1).unwrap());
-        let result = learn(counts, 5000, &mut Job::new(Some(1), &mut |_| false).unwrap());
+        let result = learn(counts, 5000, None, &mut Job::new(Some(1), &mut |_| false).unwrap());
         assert!(matches!(result, Err(Error::Cancelled)));
     }
 }

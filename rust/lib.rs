@@ -3,7 +3,7 @@
 //! The main path, from texts to shards:
 //!
 //! ```
-//! use tinygpt::{Cleaning, Cutting, Encoder, Job, Pattern, Shards, Texts, Vocab, count_pieces, encode_to_shards, learn};
+//! use tinygpt::{Cleaning, Counts, Cutting, Encoder, Job, Pattern, Shards, Texts, Vocab, count_pieces, encode_to_shards, learn};
 //!
 //! let texts = ["ab abc", "abc ab"];
 //! let mut proceed = |_bytes_done| true;
@@ -11,8 +11,8 @@
 //!
 //! let cutting = Cutting::new(Pattern::Gpt2, 1 << 20);
 //! let mut source = Texts::new(&texts, 0, cutting.clone());
-//! let (counts, _) = count_pieces(&mut source, &Pattern::Gpt2, &[], &Cleaning::none(), &mut job)?;
-//! let merges = learn(counts, 10, &mut job)?;
+//! let (counts, _) = count_pieces(&mut source, &Pattern::Gpt2, &[], &Cleaning::none(), Counts::new(), &mut job)?;
+//! let merges = learn(counts, 10, None, &mut job)?.merges;
 //! let vocab = Vocab::trained(Pattern::Gpt2, &merges, &["<|endoftext|>".into()])?;
 //! let encoder = Encoder::new(vocab);
 //!
@@ -30,6 +30,7 @@
 
 mod added;
 mod cache;
+mod choice;
 #[allow(dead_code, unused_imports)]
 mod clean;
 mod cleaning;
@@ -45,10 +46,12 @@ mod learn;
 mod memory;
 mod merge;
 mod parallel;
+mod piecetable;
 mod pipeline;
 mod pretokenize;
 #[cfg(feature = "python")]
 mod python;
+mod runs;
 #[allow(dead_code, unused_imports)]
 mod screen;
 mod shard;
@@ -59,6 +62,7 @@ mod vocab;
 
 pub use added::{AddedFinder, AddedToken, Flags, Segment};
 pub use cache::Cache;
+pub use choice::{Coverage, MAX_PIECES_BYTES};
 pub use clean::{GUTENBERG, GutenbergBody, RULES, clean, rules, split_gutenberg};
 pub use cleaning::{Cleaning, Report};
 pub use count::Counts;
@@ -66,7 +70,7 @@ pub use countfile::{load_counts, save_counts};
 pub use encode::{Encoder, Specials};
 pub use error::{Error, Result};
 pub use job::{Job, Progress};
-pub use learn::learn;
+pub use learn::{Learnt, learn};
 pub use pipeline::{count_pieces, encode_to_shards, judge_documents};
 pub use pretokenize::{Custom, MAX_PIECE_BYTES, Pattern, Pieces};
 pub use screen::{Filters, Languages, NearOptions, Preset, Removed, Verdicts};

@@ -408,7 +408,7 @@ pub(crate) mod tests {
             let piece: Vec<u8> = runs.iter().flat_map(|&(letter, n)| std::iter::repeat_n(letter, n)).collect();
             let mut counts = crate::Counts::new();
             counts.add(&piece, 1).unwrap();
-            let learnt = crate::learn(counts, n_merges, &mut crate::Job::new(Some(1), &mut |_| true).unwrap()).unwrap();
+            let learnt = crate::learn(counts, n_merges, None, &mut crate::Job::new(Some(1), &mut |_| true).unwrap()).unwrap().merges;
             let vocab = Vocab::trained(Pattern::Gpt2, &learnt, &[]).unwrap();
             prop_assert_eq!(merge(&Merges::new(&vocab), &piece), merge_slowly(&vocab, &piece));
         }

@@ -234,16 +234,18 @@ struct Open {
     is_invalid: bool,
 }
 
-/// Counts the pieces of a corpus; what `specials` names is cut out of the text first.
+/// Counts the pieces of a corpus; what `specials` names is cut out of the text first. What was counted is added to `counts`,
+/// which are lost where this fails.
 ///
 /// # Errors
 ///
-/// A file cannot be read or is not text, a special name holds white space, or the job was cancelled.
+/// A file cannot be read or is not text, a special name holds white space, the disk refuses, or the job was cancelled.
 pub fn count_pieces(
     source: &mut dyn Source,
     pattern: &Pattern,
     specials: &[String],
     cleaning: &Cleaning,
+    counts: Counts,
     job: &mut Job,
 ) -> Result<(Counts, Report)> {
     // Text is cut before white space, so a name that holds some could be cut in two.
@@ -251,7 +253,7 @@ pub fn count_pieces(
         return Err(Error::Invalid(format!("the special token {name:?} holds white space, which no special token may")));
     }
     let finder = special_finder(specials)?;
-    let common = CommonCounts::new();
+    let common = CommonCounts::new(counts);
     let work = |(tally, report): &mut (Tally, Report), block: &Block| {
         report.add(&cleaning.for_each_part(block, |text, _| tally.add_text(text, pattern, finder.as_ref()))?);
         Ok(())
@@ -431,7 +433,7 @@ mod tests {
             ticks < 3
         };
         let mut job = Job::new(Some(2), &mut refuse).unwrap();
-        let result = count_pieces(&mut source, &Pattern::Gpt2, &[], &Cleaning::none(), &mut job);
+        let result = count_pieces(&mut source, &Pattern::Gpt2, &[], &Cleaning::none(), Counts::new(), &mut job);
         assert!(matches!(result, Err(Error::Cancelled)));
     }
 }

@@ -440,6 +440,18 @@ def test_a_sample_that_was_taken_is_reported(tmp_path: Path, capfd: pytest.Captu
     assert capfd.readouterr().out.count(line) == 2
 
 
+def test_pieces_that_are_left_out_are_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_text("the cat sat on the mat and the dog on the log " * 9)
+    words = [str(tmp_path / "a.txt"), "--vocab-size", "258", "--out", str(tmp_path / "data"), "--max-pieces-bytes"]
+    assert prepare.main([*words, "10"]) == 0
+    assert capfd.readouterr().err == (
+        "tinygpt prepare: warning: the tokenizer is learnt from 4 of 12 different pieces, which are 44.05% "
+        "of the text: the most frequent, as max_pieces_bytes is 10\n"
+    )
+    assert (prepare.main([*words, "none"]), capfd.readouterr().err) == (0, "")
+    assert (prepare.main([*words, "0"]), capfd.readouterr().err.count("\n")) == (2, 1)
+
+
 def test_help_names_every_pattern(capfd: pytest.CaptureFixture[str]) -> None:
     assert prepare.main(["--help"]) == 0
     words = "".join(capfd.readouterr().out.split()).replace("│", "")

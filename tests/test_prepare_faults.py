@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import zstandard
 from tinygpt import TokenDataset
@@ -160,6 +161,23 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on_when_there_is_room(
     if n_kept:  # the same file, by its number
         assert before[before.index("train_000000.bin") - 1] == after[after.index("train_000000.bin") - 1]
     assert done.stderr.startswith(f"tinygpt prepare: error: {tmp_path}/room/"), done.stderr
+
+
+def test_a_disk_without_room_for_the_counts_of_a_tokenizer_is_said(tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "-Urm", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here: unshare -Urm is not allowed")
+    (tmp_path / "room").mkdir()
+    rng = random.Random(0)
+    (tmp_path / "a.txt").write_text(" ".join("".join(rng.choices(LETTERS, k=6)) for _ in range(1_500_000)))
+    how = {"room": tmp_path / "room", "out": tmp_path, "text": tmp_path / "a.txt", "prepare": " ".join(PREPARE)}
+    environment = {**os.environ, **{name: str(value) for name, value in how.items()}}
+    script = SMALL_DISK.format(size=100, words="--vocab-size 300 --max-pieces-bytes 1000000")
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", script], capture_output=True, text=True, check=False, env=environment
+    )
+    said = f"tinygpt prepare: error: {tmp_path}/room/.part-data (pieces that do not fit into memory): no space left on "
+    assert (done.returncode, done.stderr.splitlines()[:2]) == (1, [f"{said}device", "freed"])
+    assert (tmp_path / "left").read_text() == ""
 
 
 def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(world: Path, tmp_path: Path) -> None:
@@ -406,6 +424,7 @@ def test_no_damaged_token_is_copied_when_a_corpus_grows(world: Path, files: Path
     assert (prepared / "train_000001.bin").read_bytes() == (prepared.parent / "anew/train_000001.bin").read_bytes()
 
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 PEAK = """
 import os, subprocess, sys
 child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
@@ -483,3 +502,42 @@ def test_memory_stays_within_its_bound(
     shutil.rmtree(tmp_path / "data", ignore_errors=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) <= (150 + 2 * 30) * 10**6
+
+
+def strange(path: Path, n_megabytes: int) -> Path:
+    """A file of so many megabytes in which no piece comes twice, or hardly any."""
+    rng = np.random.default_rng(0)
+    with path.open("wb") as file:
+        for _ in range(n_megabytes):
+            letters = rng.integers(97, 123, size=1_000_000, dtype=np.uint8)
+            if path.stem == "words":
+                letters[:: rng.integers(7, 12)] = ord(" ")
+            elif path.stem == "lines":
+                letters[np.cumsum(rng.integers(20, 20_000, size=40))] = ord("\n")
+            file.write(letters.tobytes())
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("words", []),
+        ("words", ["--vocab-size", 100_000]),
+        ("lines", ["--pattern", "regex:[^\\n]+|\\n"]),
+        ("letters", []),
+    ],
+)
+def test_memory_stays_within_its_bound_where_every_piece_is_new(
+    tmp_path: Path, name: str, how: list[object], threads: int
+) -> None:
+    if shutil.disk_usage(tmp_path).free < 3 * 10**9:
+        pytest.skip("no room for a file of 600 MB, its counts and its shards")
+    path = strange(tmp_path / f"{name}.txt", 600)
+    line = [*PREPARE, path, *how, "--threads", threads, "--out", tmp_path / "data"]
+    done = subprocess.run([sys.executable, "-c", PEAK, *map(str, line)], capture_output=True, text=True, check=False)
+    path.unlink()
+    shutil.rmtree(tmp_path / "data", ignore_errors=True)
+    assert (done.returncode, "different pieces, which are" in done.stderr) == (0, True), done.stderr
+    assert int(done.stdout) <= (150 + threads * 30) * 10**6

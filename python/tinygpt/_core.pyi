@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 __all__ = [
     "CLEANING_RULES",
+    "MAX_PIECES_BYTES",
     "PATTERNS",
     "Bpe",
     "Counts",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 CLEANING_RULES: list[str]
+MAX_PIECES_BYTES: int
 PATTERNS: list[str]
 
 class FormatError(ValueError):
@@ -131,10 +133,15 @@ class Counts:
         >>> counts.to_dict() == {b"a": 1, b"b": 1, b" b": 2}
         True
 
-    `save` writes them to a file, `load` checks and reads it; `pattern` is how text was split, if that is known.
+    `save` writes them to a file, `load` checks and reads it; `pattern` is how text was split, if that is known. What
+    takes more than 75 MB of memory lies in a file without a name in the folder `temporary`, or in the system's for
+    temporary files. `len` reads all of that, and `to_dict` takes the memory of a dict. Where `add_files` fails, the
+    counts of before are lost, too.
     """
 
-    def __new__(cls, pieces: dict[bytes, int] | None = None) -> Counts: ...
+    def __new__(
+        cls, pieces: dict[bytes, int] | None = None, *, temporary: str | PathLike[str] | None = None
+    ) -> Counts: ...
     def add_texts(
         self,
         texts: list[str],
@@ -165,6 +172,7 @@ class Counts:
     def pattern(self) -> str | None: ...
     def to_dict(self) -> dict[bytes, int]: ...
     def __len__(self) -> int: ...
+    def __bool__(self) -> bool: ...
 
 @final
 class Bpe:
@@ -177,9 +185,10 @@ class Bpe:
         n_merges: int,
         pattern: str,
         special_tokens: list[str],
+        max_bytes: int | None = None,
         consume: bool = False,
         progress: Callable[[int], object] | None = None,
-    ) -> Bpe: ...
+    ) -> tuple[Bpe, tuple[int, int, float]]: ...
     @staticmethod
     def from_tokens(
         pattern: str,

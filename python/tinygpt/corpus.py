@@ -241,23 +241,28 @@ class Corpus:
         special_tokens: Sequence[str] = (),
         max_bytes: int | None = None,
         max_documents: int | None = None,
+        into: Counts | None = None,
         threads: int | None = None,
         progress: Progress | None = None,
     ) -> Counts:
         """How often each piece occurs: what a tokenizer is learnt from.
+
+        The counts are exact and take up to 75 MB of memory; what is beyond lies in a temporary file.
 
         Args:
             pattern: How documents are split into pieces.
             special_tokens: Names that are cut out of the text first.
             max_bytes: Count a sample of at most so many bytes, spread over the files; of an iterable, the first ones.
             max_documents: Count a sample of at most so many documents, likewise; of a sequence, spread over it.
+            into: Counts to which these are added, and which are returned; None makes new ones.
             threads: None means the corpus's own choice.
             progress: Told the bytes done and the bytes there are.
         """
         for name, limit in [("max_bytes", max_bytes), ("max_documents", max_documents)]:
             if limit is not None and limit < 1:
                 raise ValueError(f"{name} must be at least 1, got {limit}")
-        counts, specials, threads = Counts(), list(special_tokens), self.threads if threads is None else threads
+        counts, specials = Counts() if into is None else into, list(special_tokens)
+        threads = self.threads if threads is None else threads
         if self._files is not None:
             report = counts.add_files(
                 self._files,

@@ -171,7 +171,9 @@ def _tokenizer_alone(
         raise ValueError("--tokenizer-only trains a tokenizer and --tokenizer names a trained one; leave one out")
     if (out / "manifest.json").is_file():
         raise FileExistsError(f"{out} holds shards, which need their own tokenizer.json; choose another --out")
-    tokenizer = preparation.tokenizer_for(corpus, vocab_size=flags.vocab_size, bar=byte_bar, threads=flags.threads)
+    how: dict[str, Any] = {"vocab_size": flags.vocab_size, "bar": byte_bar, "threads": flags.threads}
+    place = next(parent for parent in out.absolute().parents if parent.is_dir())
+    tokenizer = preparation.tokenizer_for(corpus, temporary=place, **how)
     tokenizer.save(out)
     _say_corpus(corpus, time.perf_counter() - begin)
     print(f"tokenizer  {tokenizer.vocab_size:,} ids, fingerprint {tokenizer.fingerprint[:8]}: {out}/tokenizer.json")

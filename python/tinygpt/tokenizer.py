@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tinygpt._core import Bpe, Counts, FormatError, ShardSet
+from tinygpt._core import MAX_PIECES_BYTES, Bpe, Counts, FormatError, ShardSet
 from tinygpt.chattemplate import CHAT_TEMPLATE, knows_chats
 from tinygpt.corpus import Progress, Source, as_corpus
 from tinygpt.formats import peers, tokenizerfiles
@@ -66,12 +66,15 @@ class Tokenizer(Vocabulary):
         threads: int | None = None,
         max_bytes: int | None = None,
         max_documents: int | None = None,
+        max_pieces_bytes: int | None = MAX_PIECES_BYTES,
+        temporary: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> "Tokenizer":
         """A tokenizer learnt from text: the most frequent pair of neighbours merges first, ties go to the smaller ids.
 
         The result depends on the text alone, not on threads. If no pair is left before `vocab_size` is reached, the
-        tokenizer is smaller and a warning says so.
+        tokenizer is smaller and a warning says so. Another one says what was left out where the text has more
+        different pieces than `max_pieces_bytes` allows.
 
         Args:
             source: A `Corpus`, a path, a list of paths, or an iterable of str, one document each.
@@ -82,6 +85,9 @@ class Tokenizer(Vocabulary):
             threads: None means one for each core.
             max_bytes: Learn from a sample of at most so many bytes, spread over the files.
             max_documents: Learn from a sample of at most so many documents.
+            max_pieces_bytes: Learn from the most frequent of the different pieces that have so many bytes together, one
+                added for each; None takes all, and up to 15 bytes of memory for each byte of them.
+            temporary: A folder for the counts of pieces that do not fit into memory; None takes the system's.
             progress: Called now and then with the bytes counted and the bytes there are (None when unknown).
 
         Raises:
@@ -97,12 +103,13 @@ class Tokenizer(Vocabulary):
             special_tokens=names,
             max_bytes=max_bytes,
             max_documents=max_documents,
+            into=Counts(temporary=temporary),
             threads=threads,
             progress=progress,
         )
-        if len(counts) == 0:
+        if not counts:
             raise ValueError(f"{corpus.name}: no text to learn a tokenizer from")
-        return cls._learnt(counts, vocab_size, pattern, special_tokens, consume=True)
+        return cls._learnt(counts, vocab_size, pattern, special_tokens, max_pieces_bytes, consume=True)
 
     @classmethod
     def from_counts(
@@ -112,12 +119,18 @@ class Tokenizer(Vocabulary):
         vocab_size: int = 8192,
         pattern: str = "gpt2",
         special_tokens: Sequence[str] | Mapping[str, int] = (END_OF_TEXT,),
+        max_pieces_bytes: int | None = MAX_PIECES_BYTES,
+        consume: bool = False,
     ) -> "Tokenizer":
-        """A tokenizer learnt from counted pieces: `Counts`, or `{piece: number of occurrences}` from any engine."""
+        """A tokenizer learnt from counted pieces: `Counts`, or `{piece: number of occurrences}` from any engine.
+
+        As `train` does, with pieces that were counted before. `consume` gives the memory of `Counts` back before the
+        learning needs some: they are empty afterwards.
+        """
         _check_room(vocab_size, special_tokens, pattern)
-        own = not isinstance(counts, Counts)
+        own = consume or not isinstance(counts, Counts)
         counted = counts if isinstance(counts, Counts) else Counts(dict(counts))
-        return cls._learnt(counted, vocab_size, pattern, special_tokens, consume=own)
+        return cls._learnt(counted, vocab_size, pattern, special_tokens, max_pieces_bytes, consume=own)
 
     @classmethod
     def _learnt(
@@ -126,13 +139,28 @@ class Tokenizer(Vocabulary):
         vocab_size: int,
         pattern: str,
         special_tokens: Sequence[str] | Mapping[str, int],
+        max_pieces_bytes: int | None,
         *,
         consume: bool,
     ) -> "Tokenizer":
         """A tokenizer learnt from counts, whose memory is given back first where they are not wanted any longer."""
+        if max_pieces_bytes is not None and max_pieces_bytes < 1:
+            raise ValueError(f"max_pieces_bytes must be at least 1, got {max_pieces_bytes}")
         names = special_names(special_tokens)
         wanted = 0 if pattern == "byte" else vocab_size - 256 - len(names)
-        bpe = Bpe.learn(counts, n_merges=wanted, pattern=pattern, special_tokens=names, consume=consume)
+        how: dict[str, Any] = {
+            "pattern": pattern,
+            "special_tokens": names,
+            "max_bytes": max_pieces_bytes,
+            "consume": consume,
+        }
+        bpe, (taken, there_are, fraction) = Bpe.learn(counts, n_merges=wanted, **how)
+        if taken < there_are:
+            warnings.warn(
+                f"the tokenizer is learnt from {taken:,} of {there_are:,} different pieces, which are {fraction:.2%} "
+                f"of the text: the most frequent, as max_pieces_bytes is {max_pieces_bytes:,}",
+                stacklevel=3,
+            )
         found = len(bpe.merges())
         if found < wanted and pattern != "char":  # where every character is one id, there is nothing more to learn
             warnings.warn(

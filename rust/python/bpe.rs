@@ -41,21 +41,27 @@ impl Bpe {
 #[pymethods]
 impl Bpe {
     #[staticmethod]
-    #[pyo3(signature = (counts, *, n_merges, pattern, special_tokens, consume=false, progress=None))]
+    /// And how many different pieces it was learnt from, of how many, and the share of the text that they are.
+    #[pyo3(signature = (counts, *, n_merges, pattern, special_tokens, max_bytes=None, consume=false, progress=None))]
+    #[allow(clippy::too_many_arguments)] // keywords in Python
     fn learn(
         py: Python<'_>,
         mut counts: PyRefMut<'_, Counts>,
         n_merges: usize,
         pattern: &str,
         special_tokens: Vec<String>,
+        max_bytes: Option<u64>,
         consume: bool,
         progress: Option<Py<PyAny>>,
-    ) -> PyResult<Bpe> {
+    ) -> PyResult<(Bpe, (u64, u64, f64))> {
         counts.check_pattern(pattern)?;
         let pattern = pattern_of(pattern)?;
         let counts = if consume { std::mem::take(&mut counts.counts) } else { counts.counts.clone() };
-        let vocab = call_with_job(py, Some(1), progress, |job| Vocab::trained(pattern, &learn(counts, n_merges, job)?, &special_tokens))?;
-        Ok(Bpe(Encoder::new(vocab)))
+        let (vocab, from) = call_with_job(py, Some(1), progress, |job| {
+            let learnt = learn(counts, n_merges, max_bytes, job)?;
+            Ok((Vocab::trained(pattern, &learnt.merges, &special_tokens)?, learnt.coverage))
+        })?;
+        Ok((Bpe(Encoder::new(vocab)), (from.pieces, from.all_pieces, from.fraction)))
     }
 
     /// Merges are `None` where ids are ranks; added tokens are content, id and the bits of [`Flags`].

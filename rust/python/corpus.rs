@@ -2,6 +2,7 @@
 
 use super::files::{Files, Verdicts};
 use super::{BLOCK_BYTES, call, call_with_job, cleaning_of, pattern_of, report_of, texts_of};
+use crate::error::Error;
 use crate::sources::{Cutting, Sample, SampleSize, Source, Texts};
 use crate::{AddedFinder, count_pieces, load_counts, save_counts};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -30,17 +31,6 @@ impl Counts {
         }
     }
 
-    /// What was just counted.
-    fn take(&mut self, counts: crate::Counts, pattern: &str) -> PyResult<()> {
-        if self.counts.is_empty() {
-            self.counts = counts;
-        } else {
-            self.counts.merge(&counts)?;
-        }
-        self.note(Some(pattern));
-        Ok(())
-    }
-
     fn note(&mut self, pattern: Option<&str>) {
         if let Some(pattern) = pattern {
             self.pattern = Some(pattern.into());
@@ -51,9 +41,9 @@ impl Counts {
 #[pymethods]
 impl Counts {
     #[new]
-    #[pyo3(signature = (pieces=None))]
-    fn new(pieces: Option<Bound<'_, PyDict>>) -> PyResult<Counts> {
-        let mut counts = crate::Counts::new();
+    #[pyo3(signature = (pieces=None, *, temporary=None))]
+    fn new(pieces: Option<Bound<'_, PyDict>>, temporary: Option<PathBuf>) -> PyResult<Counts> {
+        let mut counts = temporary.map_or_else(crate::Counts::new, |folder| crate::Counts::in_folder(&folder));
         for (piece, n) in pieces.iter().flat_map(PyDictMethods::iter) {
             let piece = piece.cast::<PyBytes>().map_err(|_| PyTypeError::new_err(format!("pieces must be bytes, got {piece:?}")))?;
             let amount = n.extract::<u64>();
@@ -82,12 +72,19 @@ impl Counts {
         let whole = Arc::new(AddedFinder::of_names(&special_tokens)?);
         let cutting = Cutting { whole, gutenberg, ..Cutting::new(split.clone(), BLOCK_BYTES) };
         let mut source = Texts::new(&texts, first as u64, cutting);
-        let (counts, report) = call_with_job(py, threads, None, |job| count_pieces(&mut source, &split, &special_tokens, &cleaning, job))?;
-        self.take(counts, pattern)?;
+        // By themselves first: these are few, and those of before are there still where this fails.
+        let new = self.counts.empty();
+        let counted = call_with_job(py, threads, None, |job| {
+            let counted = count_pieces(&mut source, &split, &special_tokens, &cleaning, new, job)?;
+            self.counts.merge(&counted.0).map(|()| counted.1)
+        });
+        let report = counted?;
+        self.note(Some(pattern));
         let names: Vec<&str> = clean.iter().map(String::as_str).collect();
         report_of(py, &report, &names, &[])
     }
 
+    /// In the memory of these counts, which are lost where this fails.
     #[pyo3(signature = (files, *, pattern="gpt2", special_tokens=Vec::new(), max_bytes=None, max_documents=None, verdicts=None, threads=None, progress=None))]
     #[allow(clippy::too_many_arguments)] // keywords in Python
     fn add_files<'py>(
@@ -116,11 +113,14 @@ impl Counts {
         let mut whole = source(BLOCK_BYTES);
         let mut share = Sample::new(source(part_bytes), size, files.total_bytes());
         let sampled = max_bytes.is_some() || max_documents.is_some();
+        let empty = self.counts.empty();
+        let before = std::mem::replace(&mut self.counts, empty);
         let (counts, report) = call_with_job(py, threads, progress, |job| {
             let source: &mut dyn Source = if sampled { &mut share } else { &mut whole };
-            count_pieces(source, &split, &special_tokens, &files.cleaning, job)
+            count_pieces(source, &split, &special_tokens, &files.cleaning, before, job)
         })?;
-        self.take(counts, pattern)?;
+        self.counts = counts;
+        self.note(Some(pattern));
         let dict = files.report(py, &report)?;
         if sampled {
             let (taken, seen) = share.taken_of();
@@ -130,9 +130,9 @@ impl Counts {
         Ok(dict)
     }
 
-    fn add(&mut self, other: &Counts) -> PyResult<()> {
+    fn add(&mut self, py: Python<'_>, other: &Counts) -> PyResult<()> {
         other.pattern.as_deref().map_or(Ok(()), |pattern| self.check_pattern(pattern))?;
-        self.counts.merge(&other.counts)?;
+        call(py, || self.counts.merge(&other.counts))?;
         self.note(other.pattern.as_deref());
         Ok(())
     }
@@ -154,13 +154,24 @@ impl Counts {
 
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
-        let mut result = Ok(());
-        self.counts
-            .for_each(|piece, n| result = std::mem::replace(&mut result, Ok(())).and_then(|()| dict.set_item(PyBytes::new(py, piece), n)));
-        result.map(|()| dict)
+        let mut raised = None;
+        let result = self.counts.for_each(|piece, n| {
+            dict.set_item(PyBytes::new(py, piece), n).map_err(|error| {
+                raised = Some(error);
+                Error::Cancelled
+            })
+        });
+        match raised {
+            Some(error) => Err(error),
+            None => Ok(result.map(|()| dict)?),
+        }
     }
 
-    fn __len__(&self) -> usize {
-        self.counts.len()
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(call(py, || self.counts.len())? as usize)
+    }
+
+    fn __bool__(&self) -> bool {
+        !self.counts.is_empty()
     }
 }

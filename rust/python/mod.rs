@@ -14,7 +14,7 @@ mod transformer;
 
 use crate::clean::{GUTENBERG, GutenbergBody, RULES, rules, split_gutenberg};
 use crate::error::Error;
-use crate::{AddedFinder, Cleaning, Job, Pattern, Report, hash_file};
+use crate::{AddedFinder, Cleaning, Job, MAX_PIECES_BYTES, Pattern, Report, hash_file};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -192,6 +192,7 @@ fn last_cut(py: Python<'_>, text: &Bound<'_, PyString>, pattern: &str, whole: Ve
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("FormatError", m.py().get_type::<FormatError>())?;
     m.add("CLEANING_RULES", [GUTENBERG].into_iter().chain(RULES.map(|(name, _)| name)).collect::<Vec<_>>())?;
+    m.add("MAX_PIECES_BYTES", MAX_PIECES_BYTES)?;
     m.add("PATTERNS", Pattern::NAMES.map(|(name, _)| name))?;
     m.add_class::<files::Files>()?;
     m.add_class::<transformer::PyDecoder>()?;

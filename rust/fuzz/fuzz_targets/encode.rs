@@ -13,7 +13,7 @@ fuzz_target!(|input: (u8, u16, &str)| {
         counts.add(text.as_bytes(), 1).unwrap();
     }
     let mut proceed = |_| true;
-    let merges = learn(counts, usize::from(n_merges) % 1000, &mut Job::new(Some(1), &mut proceed).unwrap()).unwrap();
+    let merges = learn(counts, usize::from(n_merges) % 1000, None, &mut Job::new(Some(1), &mut proceed).unwrap()).unwrap().merges;
     let encoder = Encoder::new(Vocab::trained(pattern.clone(), &merges, &[]).unwrap());
 
     let (mut ids, mut again, mut parts) = (Vec::new(), Vec::new(), Vec::new());

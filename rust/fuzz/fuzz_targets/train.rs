@@ -14,7 +14,7 @@ fuzz_target!(|input: (u8, Vec<(u8, &[u8])>)| {
         counts.add(piece, *n).unwrap();
     }
     let mut proceed = |_| true;
-    let learnt = learn(counts, n_merges.into(), &mut Job::new(Some(1), &mut proceed).unwrap()).unwrap();
+    let learnt = learn(counts, n_merges.into(), None, &mut Job::new(Some(1), &mut proceed).unwrap()).unwrap().merges;
     assert_eq!(learnt, learn_plainly(&pieces, n_merges.into()));
 });
 
