@@ -445,7 +445,7 @@ def test_pieces_that_are_left_out_are_reported(tmp_path: Path, capfd: pytest.Cap
     words = [str(tmp_path / "a.txt"), "--vocab-size", "258", "--out", str(tmp_path / "data"), "--max-pieces-bytes"]
     assert prepare.main([*words, "10"]) == 0
     assert capfd.readouterr().err == (
-        "tinygpt prepare: warning: the tokenizer is learnt from 4 of 12 different pieces, which are 44.05% "
+        "tinygpt prepare: warning: the tokenizer is learnt from 3 of 10 different pieces, which are 47.10% "
         "of the text: the most frequent, as max_pieces_bytes is 10\n"
     )
     assert (prepare.main([*words, "none"]), capfd.readouterr().err) == (0, "")
