@@ -10,7 +10,7 @@ use crate::job::Job;
 use rustc_hash::FxHashMap;
 
 /// What [`crate::learn`] takes of pieces unless it is told otherwise: bytes, and one for each piece. Learning needs up to 15
-/// bytes of memory for each of them. 50 MB of code and text in many scripts have 8.6 million, 128 MB of English 1.6 million.
+/// bytes of memory for each of them. 50 MB of code and text in many scripts have 8.1 million, 128 MB of English 1.6 million.
 pub const MAX_PIECES_BYTES: u64 = 9_000_000;
 
 /// Pieces between two looks at whether to stop.
@@ -124,9 +124,10 @@ impl Choice {
 
     /// Slots of the pieces, with one after the last.
     pub(crate) fn n_slots(&self) -> Result<usize> {
-        if self.size >= u64::from(u32::MAX - 1) {
+        // Places are numbers of 32 bits, and there may be 1.7 for each slot.
+        if self.size > 2_500_000_000 {
             let size = self.size;
-            let message = format!("the distinct pieces are {size} bytes together, more than 4 GiB; give a bound or train on a sample");
+            let message = format!("the distinct pieces are {size} bytes together, more than 2,500,000,000; train on the most frequent");
             return Err(Error::Invalid(message));
         }
         Ok(self.size as usize + 1)

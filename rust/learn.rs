@@ -12,9 +12,8 @@
 //! most are never recorded; should the recorded ones run out, the threshold falls and all pairs are counted anew.
 //!
 //! The threshold bounds memory, too. It is a rank, count and ids, as ties are decided; when there are too many pairs, it
-//! rises to the middle one's and half of them go. Places of occurrences that have vanished go when there are too many
-//! places. So the pairs are bounded whatever the pieces are, and the rest takes 4 to 6 bytes for a slot and 4 for each of
-//! up to 1.7 places a slot.
+//! rises and most of them go. Places of pairs that were merged or forgotten go when there are too many places, and where that
+//! is not enough places of what has vanished.
 //!
 //! The distinct pieces lie in one array, a slot for each byte. An id of n bytes is written in its first slot and in its
 //! last, with dead slots between, so both neighbours of any id are found in one step, however long the piece is (the
@@ -29,6 +28,7 @@ use crate::memory::{give_back, prefetch};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 /// What was learnt, and what from.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +44,7 @@ pub struct Learnt {
 ///
 /// # Errors
 ///
-/// The job was cancelled, the disk refuses, or the pieces taken are longer than 4 GiB together.
+/// The job was cancelled, the disk refuses, or the pieces taken are longer than 2.5 GB together.
 ///
 /// # Example
 ///
@@ -59,12 +59,15 @@ pub struct Learnt {
 pub fn learn(counts: Counts, n_merges: usize, max_bytes: Option<u64>, job: &mut Job) -> Result<Learnt> {
     let choice = Choice::new(&counts, max_bytes, job)?;
     job.tick()?;
-    let limits = Limits::new(choice.n_slots()?);
+    let n_slots = choice.n_slots()?;
     let threshold = choice.threshold(n_merges);
     // Narrow ids and weights are less memory to go through.
     if n_merges + 256 < usize::from(u16::MAX - 1) && choice.weights.len() <= 1 << 16 {
+        let limits = Limits::new(n_slots, n_slots / 4 * 7);
         run(Learner::<u16>::new(counts, choice, threshold, limits, job)?, n_merges, job)
     } else if choice.weights.len() <= 1 << 24 {
+        // What slots take more, places take less.
+        let limits = Limits::new(n_slots, n_slots / 3 * 4);
         run(Learner::<Three>::new(counts, choice, threshold, limits, job)?, n_merges, job)
     } else {
         let n = choice.weights.len();
@@ -82,8 +85,10 @@ fn run<W: Width>((mut learner, coverage): (Learner<W>, Coverage), n_merges: usiz
             job.tick()?;
         }
     }
-    drop(learner);
-    give_back();
+    if learner.slots.len() > GIVE_BACK_SLOTS {
+        drop(learner);
+        give_back();
+    }
     Ok(Learnt { merges, coverage })
 }
 
@@ -130,8 +135,14 @@ impl Width for Three {
 struct Pair {
     count: u64,
     /// Its places in `Learner::places`: the first, and how many.
-    start: usize,
+    start: u32,
     n: u32,
+}
+
+impl Pair {
+    fn places(&self) -> Range<usize> {
+        self.start as usize..self.start as usize + self.n as usize
+    }
 }
 
 /// Count and key of a pair: the largest is merged next.
@@ -151,18 +162,20 @@ fn at_least(count: u64) -> Rank {
     (count, Reverse(u64::MAX))
 }
 
-/// How many places and pairs are held. Neither changes what is learnt.
+/// How much is held in memory. None of it changes what is learnt.
 #[derive(Clone, Copy)]
 struct Limits {
     /// From here on places of what has vanished go.
     places: usize,
     pairs: usize,
+    /// Occurrences of a pair up to which a merge notes the neighbours of each; with more it looks at the slots again.
+    noted: usize,
 }
 
 impl Limits {
-    /// Of pairs, what fills a table of 17 MB, or more where the pieces themselves take far more.
-    fn new(n_slots: usize) -> Limits {
-        Limits { places: n_slots + n_slots / 4, pairs: ((1 << 19) / 8 * 7).max(n_slots / 16) }
+    /// Of places, 33 MB, and of pairs what fills a table of 13 MB; more of both where the pieces themselves take far more.
+    fn new(n_slots: usize, n_places: usize) -> Limits {
+        Limits { places: n_places.max(8 << 20), pairs: ((1 << 19) / 8 * 7).max(n_slots / 32), noted: 1 << 18 }
     }
 }
 
@@ -173,10 +186,15 @@ struct Neighbours {
     /// By id: sum of weights, and number of occurrences; after `Learner::record`, where the next place is written.
     sums: Vec<(u64, usize)>,
     touched: Vec<u32>,
+    /// Each occurrence, if they are noted: the neighbour and the first slot of the new id.
+    occurrences: Vec<(u32, u32)>,
 }
 
 impl Neighbours {
-    fn add(&mut self, id: u32, weight: u64) {
+    fn add(&mut self, id: u32, at: usize, weight: u64, is_noted: bool) {
+        if is_noted {
+            self.occurrences.push((id, at as u32));
+        }
         let (sum, n) = &mut self.sums[id as usize];
         if *n == 0 {
             self.touched.push(id);
@@ -189,9 +207,12 @@ impl Neighbours {
         for id in self.touched.drain(..) {
             self.sums[id as usize] = (0, 0);
         }
+        self.occurrences.clear();
     }
 }
 
+/// Slots from which on freed memory is given back.
+const GIVE_BACK_SLOTS: usize = 4 << 20;
 /// Places between two looks at whether to stop.
 const STEP_PLACES: usize = 1 << 20;
 /// How many places ahead memory is asked for.
@@ -232,8 +253,10 @@ impl<W: Width> Learner<W> {
             slots.extend(piece.iter().map(|byte| Slot { id: W::new(u32::from(*byte)), weight: W::new(weight as u32) }));
         })?;
         slots.push(edge);
-        // The tables of counts are gone; what follows needs the room.
-        give_back();
+        // The tables of counts are gone; what follows needs the room. For few pieces, taking it anew costs more than it gives.
+        if slots.len() > GIVE_BACK_SLOTS {
+            give_back();
+        }
         let mut learner = Learner {
             slots,
             weights: choice.weights,
@@ -269,7 +292,7 @@ impl<W: Width> Learner<W> {
                 continue;
             }
             let key = key(pair as u32 >> 8, pair as u32 & 255);
-            self.pairs.insert(key, Pair { count: *count, start, n: *n as u32 });
+            self.pairs.insert(key, Pair { count: *count, start: start as u32, n: *n as u32 });
             self.heap.push((*count, Reverse(key)));
             (*n, start) = (start, start + *n);
         }
@@ -322,7 +345,7 @@ impl<W: Width> Learner<W> {
                 continue;
             };
             found.extend(sums.into_iter().map(|(key, (sum, n))| ((sum, Reverse(key)), n)).filter(|(rank, _)| *rank >= self.threshold));
-            if found.len() > self.limits.pairs {
+            if found.len() >= self.limits.pairs {
                 let middle = self.limits.pairs / 2;
                 self.threshold = found.select_nth_unstable_by_key(middle, |(rank, _)| Reverse(*rank)).1.0;
                 found.truncate(middle + 1);
@@ -333,12 +356,12 @@ impl<W: Width> Learner<W> {
         for ((count, Reverse(key)), n) in found {
             self.pairs.insert(key, Pair { count, start, n: 0 });
             self.heap.push((count, Reverse(key)));
-            start += n as usize;
+            start += n;
         }
-        let (mut places, mut pairs) = (vec![0; start], std::mem::take(&mut self.pairs));
+        let (mut places, mut pairs) = (vec![0; start as usize], std::mem::take(&mut self.pairs));
         self.for_each_pair(|key, at| {
             if let Some(pair) = pairs.get_mut(&key) {
-                places[pair.start + pair.n as usize] = at as u32;
+                places[pair.places().end] = at as u32;
                 pair.n += 1;
             }
             Ok(())
@@ -364,36 +387,54 @@ impl<W: Width> Learner<W> {
         Ok(Some(sums).filter(|_| !is_too_many))
     }
 
-    /// Makes the threshold rise to the middle of the recorded pairs, and forgets those below.
+    /// Whether another pair would be one too many, or would make their table grow.
+    fn is_full(&self) -> bool {
+        let (n, most) = (self.pairs.len(), self.limits.pairs);
+        n >= most || (n > most / 2 && n == self.pairs.capacity())
+    }
+
+    /// Makes the threshold rise to where three eighths of the recorded pairs are above, and forgets the others: so few that
+    /// their table makes room without growing.
     fn raise_threshold(&mut self) {
-        let mut ranks: Vec<Rank> = self.pairs.iter().map(|(key, pair)| (pair.count, Reverse(*key))).collect();
-        let middle = ranks.len() / 2;
+        let mut ranks = std::mem::take(&mut self.heap).into_vec();
+        ranks.clear();
+        ranks.extend(self.pairs.iter().map(|(key, pair)| (pair.count, Reverse(*key))));
+        let last = ranks.len() * 3 / 8;
         // Of the recorded ones some may have fallen below it: they do not draw it down.
-        self.threshold = (*ranks.select_nth_unstable_by_key(middle, |rank| Reverse(*rank)).1).max(self.threshold);
-        ranks.truncate(middle + 1);
+        self.threshold = (*ranks.select_nth_unstable_by_key(last, |rank| Reverse(*rank)).1).max(self.threshold);
+        ranks.truncate(last + 1);
         ranks.retain(|rank| *rank >= self.threshold);
         self.pairs.retain(|key, pair| (pair.count, Reverse(*key)) >= self.threshold);
         self.heap = BinaryHeap::from(ranks);
     }
 
-    /// Takes out of the places those where something has changed, and those of forgotten pairs.
-    fn forget_places(&mut self) {
+    /// Takes out of the places those of pairs that are merged or forgotten, and, if `is_thorough`, those where something has
+    /// changed: a look at each slot, where the rest is moving slices.
+    fn forget_places(&mut self, is_thorough: bool) {
         let mut pairs: Vec<(u64, &mut Pair)> = self.pairs.iter_mut().map(|(key, pair)| (*key, pair)).collect();
         pairs.sort_unstable_by_key(|(_, pair)| pair.start);
         let mut next = 0;
         for (key, pair) in pairs {
             let (left, right) = ids(key);
             let (left_bytes, left, right) = (self.lengths[left as usize] as usize, W::new(left), W::new(right));
-            let places = pair.start..pair.start + pair.n as usize;
-            pair.start = next;
+            let places = pair.places();
+            pair.start = next as u32;
+            if !is_thorough {
+                next += places.len();
+                self.places.copy_within(places, pair.start as usize);
+                continue;
+            }
             for i in places {
+                if let Some(ahead) = self.places.get(i + AHEAD) {
+                    prefetch(&self.slots, *ahead as usize);
+                }
                 let at = self.places[i] as usize;
                 if self.slots[at].id == left && self.slots[at + left_bytes].id == right {
                     self.places[next] = at as u32;
                     next += 1;
                 }
             }
-            pair.n = (next - pair.start) as u32;
+            pair.n = next as u32 - pair.start;
         }
         self.places.truncate(next);
     }
@@ -423,30 +464,40 @@ impl<W: Width> Learner<W> {
         self.before.sums.resize(self.lengths.len(), (0, 0));
         self.after.sums.resize(self.lengths.len(), (0, 0));
         let n = self.pairs.get(&key(left, right)).map_or(0, |pair| pair.n as usize);
-        if self.places.len() + 2 * n > self.limits.places {
-            self.forget_places();
+        for is_thorough in [false, true] {
+            if self.places.len() + 2 * n > self.limits.places {
+                self.forget_places(is_thorough);
+            }
         }
-        let Some(Pair { start, n, .. }) = self.pairs.remove(&key(left, right)) else { return Ok(()) };
-        let places = start..start + n as usize;
-        let (mut chained, mut end) = ((0, 0), start);
+        let Some(pair) = self.pairs.remove(&key(left, right)) else { return Ok(()) };
+        let places = pair.places();
+        let is_noted = places.len() <= self.limits.noted;
+        let (mut chained, mut made) = ((0, 0), places.start..places.start);
         for first in places.clone().step_by(STEP_PLACES) {
-            let (weight, n) = self.replace(first..places.end.min(first + STEP_PLACES), (left, right, new), &mut end);
+            let (weight, n) = self.replace(first..places.end.min(first + STEP_PLACES), (left, right, new), is_noted, &mut made);
             chained = (chained.0 + weight, chained.1 + n);
             if places.len() > STEP_PLACES {
                 job.tick()?;
             }
         }
         self.forget(left, right);
-        self.record(left, new, chained, start..end);
+        self.record(left, new, chained, made);
         self.before.clear();
         self.after.clear();
         Ok(())
     }
 
-    /// Writes the new id over every occurrence that is still there, noting which neighbours it has; the places of these are
-    /// moved to `end`. Where it follows itself, the weights and the number of those places are returned.
-    fn replace(&mut self, places: std::ops::Range<usize>, (left, right, new): (u32, u32, u32), end: &mut usize) -> (u64, usize) {
+    /// Writes the new id over every occurrence that is still there, noting which neighbours it has; or else moving
+    /// its place to `made`. Where it follows itself, the weights and the number of those places are returned.
+    fn replace(
+        &mut self,
+        places: Range<usize>,
+        (left, right, new): (u32, u32, u32),
+        is_noted: bool,
+        made: &mut Range<usize>,
+    ) -> (u64, usize) {
         let (left_bytes, right_bytes) = (self.lengths[left as usize] as usize, self.lengths[right as usize] as usize);
+        let new_id = new;
         let (left, right, new) = (W::new(left), W::new(right), W::new(new));
         let (mut chained, mut n_chained) = (0, 0);
         for i in places {
@@ -468,18 +519,23 @@ impl<W: Width> Learner<W> {
                 // The pair's own last occurrence, which took this one's `left` for its neighbour: it is the new id now.
                 chained += weight;
                 n_chained += 1;
+                if let Some(last) = self.after.occurrences.last_mut() {
+                    last.0 = new_id;
+                }
             } else if before != W::EDGE {
-                self.before.add(before.get(), weight);
+                self.before.add(before.get(), at, weight, is_noted);
             }
             if after != W::EDGE {
-                self.after.add(after.get(), weight);
+                self.after.add(after.get(), at, weight, is_noted);
             }
             self.slots[middle - 1].id = W::DEAD;
             self.slots[middle].id = W::DEAD;
             self.slots[at].id = new;
             self.slots[behind - 1].id = new;
-            self.places[*end] = at as u32;
-            *end += 1;
+            if !is_noted {
+                self.places[made.end] = at as u32;
+                made.end += 1;
+            }
         }
         (chained, n_chained)
     }
@@ -498,8 +554,8 @@ impl<W: Width> Learner<W> {
         }
     }
 
-    /// Gives every pair with the new id its count and its places; the new id's own are `made` of the places.
-    fn record(&mut self, left: u32, new: u32, (chained, n_chained): (u64, usize), made: std::ops::Range<usize>) {
+    /// Gives every pair with the new id its count and its places; occurrences that were not noted have the places `made`.
+    fn record(&mut self, left: u32, new: u32, (chained, n_chained): (u64, usize), made: Range<usize>) {
         if n_chained > 0 {
             // What followed itself lost `left` as its neighbour, but gained the new id.
             let (sum, n) = &mut self.after.sums[left as usize];
@@ -509,30 +565,43 @@ impl<W: Width> Learner<W> {
         }
         let mut next = self.places.len();
         for is_left in [true, false] {
-            for i in 0..if is_left { &self.before } else { &self.after }.touched.len() {
-                let neighbours = if is_left { &mut self.before } else { &mut self.after };
-                let id = neighbours.touched[i];
+            let mut neighbours = std::mem::take(if is_left { &mut self.before } else { &mut self.after });
+            for &id in &neighbours.touched {
                 let key = if is_left { key(id, new) } else { key(new, id) };
                 let (count, n) = &mut neighbours.sums[id as usize];
-                let pair = Pair { count: *count, start: next, n: *n as u32 };
                 if *n == 0 || (*count, Reverse(key)) < self.threshold {
                     *n = UNRECORDED;
                     continue;
                 }
+                self.heap.push((*count, Reverse(key)));
+                self.pairs.insert(key, Pair { count: *count, start: next as u32, n: *n as u32 });
                 (*n, next) = (next, next + *n);
-                self.heap.push((pair.count, Reverse(key)));
-                self.pairs.insert(key, pair);
-                if self.pairs.len() > self.limits.pairs {
+                if self.is_full() {
                     self.raise_threshold();
                 }
             }
+            *if is_left { &mut self.before } else { &mut self.after } = neighbours;
         }
         self.places.resize(next, 0);
         self.write_places(new, made);
     }
 
     /// Writes down where the pairs with the new id are. Its neighbours are final now.
-    fn write_places(&mut self, new: u32, made: std::ops::Range<usize>) {
+    fn write_places(&mut self, new: u32, made: Range<usize>) {
+        for &(id, at) in &self.before.occurrences {
+            let next = &mut self.before.sums[id as usize].1;
+            if *next != UNRECORDED {
+                self.places[*next] = at - self.lengths[id as usize];
+                *next += 1;
+            }
+        }
+        for &(id, at) in &self.after.occurrences {
+            let next = &mut self.after.sums[id as usize].1;
+            if *next != UNRECORDED {
+                self.places[*next] = at;
+                *next += 1;
+            }
+        }
         let new_bytes = self.lengths[new as usize] as usize;
         for i in made {
             prefetch(&self.slots, self.places[i + AHEAD.min(self.places.len() - 1 - i)] as usize);
@@ -623,6 +692,7 @@ mod tests {
             threshold in prop::sample::select(vec![1u64, 2, 17, 100, 10_000]),
             places in 0usize..200,
             pairs in 1usize..20,
+            noted in 0usize..20,
         ) {
             let mut counts = Counts::new();
             for (piece, n) in &pieces {
@@ -630,7 +700,7 @@ mod tests {
             }
             let mut proceed = |_| true;
             let mut job = Job::new(Some(1), &mut proceed).unwrap();
-            let limits = Limits { places, pairs };
+            let limits = Limits { places, pairs, noted };
             let choice = || Choice::new(&counts, None, &mut Job::new(Some(1), &mut |_| true).unwrap()).unwrap();
             let narrow = Learner::<u16>::new(counts.clone(), choice(), threshold, limits, &mut job).unwrap();
             let wide = Learner::<Three>::new(counts.clone(), choice(), threshold, limits, &mut job).unwrap();
