@@ -5,8 +5,6 @@ import json
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,31 +15,16 @@ from typing import Any
 import httpx
 import openai
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
+from tiny_server import CONTEXT, checkpoint_of, serving
 from tinygpt import serve
-from tinygpt.chattemplate import CHAT_TOKENS
-from tinygpt.checkpoint import Checkpoint
 from tinygpt.enginethread import Piece, Token
-from tinygpt.model import GPT, GPTConfig
 from tinygpt.openaireply import AnswerText
 from tinygpt.openairequest import completion
 from tinygpt.service import Service
-from tinygpt.tokenizer import Tokenizer
 from tinygpt.webapp import WebConfig, application
-
-CONTEXT = 64
-
-
-def checkpoint_of(*, chats: bool = True) -> Checkpoint:
-    """A model that writes any byte, and knows chats or does not."""
-    torch.manual_seed(0)
-    names = ["<|endoftext|>", *CHAT_TOKENS] if chats else ["<|endoftext|>"]
-    tokenizer = Tokenizer.train(["a"], pattern="byte", special_tokens=names)
-    shape = GPTConfig(vocab_size=tokenizer.vocab_size, block_size=CONTEXT, n_layer=1, n_head=2, d_model=64)
-    return Checkpoint(GPT(shape).eval(), tokenizer)
 
 
 @contextmanager
@@ -289,19 +272,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     checkpoint_of().save(folder)
     with serving(folder) as (address, _):
         yield address
-
-
-@contextmanager
-def serving(folder: Path, *flags: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    line = [sys.executable, "-m", "tinygpt.serve", "--checkpoint", str(folder), "--port", "0", "--threads", "1"]
-    process = subprocess.Popen([*line, "--dtype", "float32", *flags], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield process.stdout.readline().strip(), process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_the_openai_client_works(served: str) -> None:

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +42,8 @@ class ServeFlags(ModelFlags):
     """Largest body of a request."""
     request_seconds: float = 300.0
     """Longest time for an answer, waiting included."""
+    arrival_seconds: float = 30.0
+    """Longest time for the headers of a request to arrive, and again for its body."""
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     """How weights are kept: auto is bfloat16 on a CPU."""
 
@@ -52,8 +55,10 @@ class ServeFlags(ModelFlags):
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if not 0 <= self.port < 2**16:
             raise ValueError(f"port must be from 0 to {2**16 - 1}, got {self.port}")
-        if not 0 < self.request_seconds < 10**6:
-            raise ValueError(f"request_seconds must be above 0 and below 1000000, got {self.request_seconds}")
+        for name in ("request_seconds", "arrival_seconds"):
+            seconds = getattr(self, name)
+            if not 0 < seconds < 10**6:
+                raise ValueError(f"{name} must be above 0 and below 1000000, got {seconds}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,17 +80,20 @@ def _serve(argv: Sequence[str]) -> int:
             print("tinygpt serve: warning: everybody who reaches this address may ask; --api-key-file FILE asks for a "
                   "key", file=sys.stderr, flush=True)  # fmt: skip
         with stop_on_signals(lambda _: None) as interruption:
-            asyncio.run(_run(app, listener))
+            asyncio.run(_run(app, listener, flags.arrival_seconds))
     return interruption.exit_code
 
 
-async def _run(app: Any, listener: socket.socket) -> None:
+async def _run(app: Any, listener: socket.socket, arrival_seconds: float) -> None:
     """Serves until a signal; then answers on their way have a while to end, and are cut."""
     import uvicorn
 
+    from tinygpt.timedconnection import TimedConnection
+
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=partial(TimedConnection, seconds=arrival_seconds),  # type: ignore[arg-type]  # called, and no more
+        ws="none",
         loop="asyncio",
         log_level="error",
         access_log=False,
@@ -123,6 +131,7 @@ def _application(flags: ServeFlags, keys: tuple[str, ...]) -> tuple[Any, str]:
         max_queue=flags.max_queue,
         max_body_bytes=flags.max_body_bytes,
         request_seconds=flags.request_seconds,
+        arrival_seconds=flags.arrival_seconds,
         api_keys=keys,
         cors=flags.cors,
     )
