@@ -47,6 +47,9 @@ def test_a_prepared_folder_gives_a_table_and_the_scale(run: Path, capfd: pytest.
     assert re.search(r"^all +1[0-9]{2} +[\d,]+ +\d\.\d{4} +\[", shown, re.M)
     for name in ("zlib -9", "zstd -19", "5-gram, Kneser-Ney", "this model"):
         assert re.search(rf"^  {name} +\d\.\d{{4}}", shown, re.M)
+    apart = r"model (better|worse|not told apart): [+-]\d\.\d{4} \[[+-]\d\.\d{4}, [+-]\d\.\d{4}\]"
+    assert re.search(rf"^  zstd -19 +\d\.\d{{4}} +{apart}$", shown, re.M)
+    assert re.search(rf"^  5-gram, Kneser-Ney +\d\.\d{{4}} +{apart} +learnt from [\d,]+ tokens$", shown, re.M)
     assert re.search(r"^verdict: ", shown, re.M)
     assert "documents one after the other, separators counted" in shown
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.continuations import Likelihood, encode_pair, likelihoods
-from tinygpt.intervals import Interval, ratio_interval
+from tinygpt.intervals import Interval, share_interval
 
 if TYPE_CHECKING:
     from tinygpt.model import GPT
@@ -58,11 +58,11 @@ class ChoicesEvaluation:
     """`acc_bytes` of the harness: the likeliest by log-likelihood over bytes is right."""
     chance: float
     """What guessing reaches."""
-    accuracy_interval: Interval | None
-    """95 % interval of the accuracy over questions; None below two."""
-    accuracy_per_character_interval: Interval | None
+    accuracy_interval: Interval
+    """95 % interval of the accuracy over questions."""
+    accuracy_per_character_interval: Interval
     """The same of the accuracy by characters."""
-    accuracy_per_byte_interval: Interval | None
+    accuracy_per_byte_interval: Interval
     """The same of the accuracy by bytes."""
     answers: tuple[Answer, ...]
     """Of each question."""
@@ -125,8 +125,8 @@ def evaluate_choices(
     rows = [(answer.best, answer.best_per_character, answer.best_per_byte) for answer in answers]
     labels = np.array([question.label for question in questions])  # (Q,)
     hits = np.array(rows) == labels[:, None]  # (Q, 3)
-    shares, ones = hits.mean(axis=0).tolist(), np.ones(len(hits))
-    intervals = [ratio_interval(column, ones) for column in hits.T]
+    shares = hits.mean(axis=0).tolist()
+    intervals = [share_interval(int(column.sum()), len(hits)) for column in hits.T]
     return ChoicesEvaluation(
         n_questions=len(questions),
         accuracy=shares[0],
