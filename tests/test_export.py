@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,30 @@ def test_llama_cpp_gives_the_ids_of_every_pattern_that_it_has_a_name_for(pattern
     found = checkpoint(pattern)
     write(found, tmp_path / "gguf", to="gguf", dtype="f32")
     assert failed(found, tmp_path / "gguf", "gguf", "f32", 10_000) == []
+
+
+@pytest.mark.slow
+def test_llama_cpp_takes_whole_pieces_that_merges_do_not_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    found = checkpoint("cl100k")
+    plain = found.tokenizer.plain()  # type: ignore[union-attr]
+    assert plain.merges is not None
+    fewer = replace(
+        plain, merges=plain.merges[:12], whole_pieces=True
+    )  # of 32: the other tokens are met whole or never
+    whole = Checkpoint(found.model, Tokenizer.from_plain(fewer))
+    lines = [*TEXT.splitlines(keepends=True)[:2], *(f"{each}{each}" for each in hard_lines(99)), *hard_lines(10_000)]
+
+    def wrong(name: str) -> str:
+        write(whole, tmp_path / name, to="gguf", dtype="f32")
+        return verify(whole, tmp_path / name, to="gguf", dtype="f32", lines=lines)[0].found
+
+    assert (pre_of(whole.tokenizer, "gguf"), wrong("right")) == (  # type: ignore[arg-type]
+        "llama-bpe",
+        "10,101 of 10,101 lines equal",
+    )
+    monkeypatch.setattr("tinygpt.exporting.pre_of", lambda *_: "dbrx")
+    assert "not 'The cat sat on the m'" in wrong("by merges alone")
 
 
 @pytest.mark.parametrize("options", [{}, FAMILIES["qwen3 grouped"], FAMILIES["gpt2"], {"norm": "layernorm"}])
