@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinygpt.anytokenizer import AnyTokenizer
-from tinygpt.scores import Window, score
+from tinygpt.slidingwindow import Window, score_windows
 
 if TYPE_CHECKING:
     from tinygpt.model import GPT
@@ -52,7 +52,9 @@ def likelihoods(
     Source: `TemplateLM._encode_pair` and `HFLM._loglikelihood_tokens` of lm-evaluation-harness 0.4.
     """
     found = []
-    for _, (nats, hits) in score(model, _windows(tokenizer, pairs, model.config.block_size), batch_size=batch_size):
+    for _, (nats, hits) in score_windows(
+        model, _windows(tokenizer, pairs, model.config.block_size), batch_size=batch_size
+    ):
         found.append(Likelihood(log_likelihood=-float(nats.sum()), is_greedy=bool(np.all(hits)), n_tokens=len(nats)))
         if progress is not None:
             progress(len(found), len(pairs))

@@ -13,7 +13,7 @@ from tinygpt.anydataset import AnyDataset
 from tinygpt.distributed import Ranks
 from tinygpt.heldout import HeldOut
 from tinygpt.intervals import Interval, ratio_interval
-from tinygpt.scores import Window, score, window_edges
+from tinygpt.slidingwindow import Window, score_windows, window_edges
 
 if TYPE_CHECKING:
     from tinygpt.model import GPT
@@ -229,7 +229,7 @@ def evaluate_documents(
         raise ValueError(f"stride must be from 1 to the context, {context}, got {stride}")
     windows = _windows(held_out, context, stride, apart=apart)
     tally = _Tally(held_out, apart=apart, count_separators=count_separators)
-    for window, (nats, hits) in score(model, windows, batch_size=batch_size):
+    for window, (nats, hits) in score_windows(model, windows, batch_size=batch_size):
         end = window.start + len(window.ids)
         tally.add(end - window.n_scored, window.ids[len(window.ids) - window.n_scored :], nats, hits)
         if progress is not None:
