@@ -180,6 +180,7 @@ def test_the_command_prints_the_table_and_does_not_overwrite(
     assert export.main(words) == 0
     assert "10,000 of 10,000 lines equal" in capsys.readouterr().out
     assert export.main(words) == 2
+    assert "hf exists; --replace lets the export take its place" in capsys.readouterr().err
     assert export.main([*words[:-1], "--replace"]) == 0
 
 
@@ -190,7 +191,7 @@ def test_the_command_prints_the_table_and_does_not_overwrite(
         ("gguf", {"position": "learned"}, "gpt2", "LlamaForCausalLM would need other values for position learned"),
         ("gguf", {"mlp": "geglu"}, "gpt2", "mlp geglu is not in llama.cpp's LlamaForCausalLM; it needs mlp swiglu"),
         ("ollama", {}, "o200k", "does not split text as pattern o200k does; train with one of gpt2, cl100k, qwen2"),
-        ("llmc", {}, "gpt2", "holds GPT2LMHeadModel only, and position rope, norm rmsnorm, mlp swiglu stands"),
+        ("llmc", {}, "gpt2", "holds GPT2LMHeadModel only, and position rope, norm rmsnorm, mlp swiglu stand"),
         ("llmc", {**GPT2, "tie_embeddings": False}, "gpt2", "tie_embeddings False (True)"),
     ],
 )
@@ -363,6 +364,20 @@ def test_a_nanogpt_file_that_contradicts_itself_is_refused(args: dict[str, Any],
     path = nanogpt_file(tmp_path / "ckpt.pt", checkpoint(**GPT2).model, **args)
     with pytest.raises(FormatError, match=found):
         load_model(path, allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ([1], "not a checkpoint of nanoGPT's, which holds model and model_args"),
+        ({"model": [], "model_args": {}}, "not a checkpoint of nanoGPT's, which holds model and model_args"),
+        ({"model": {}, "model_args": {"n_layer": 1, "n_embd": 8}}, "no vocab_size, block_size, n_head in model_args"),
+    ],
+)
+def test_what_a_pt_file_lacks_is_named(content: Any, found: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "ckpt.pt")
+    with pytest.raises(FormatError, match=found):
+        load_model(tmp_path / "ckpt.pt", allow_pickle=True)
 
 
 def test_training_goes_on_from_nanogpts_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

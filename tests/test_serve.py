@@ -336,6 +336,31 @@ def test_a_taken_port_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("--host nowhere.invalid", "; give a name or address of this machine"),
+        ("--host 8.8.8.8", "8.8.8.8 port 0: cannot assign requested address; --host takes an address of this machine"),
+        (
+            "--cors example.org",
+            "--cors takes origins such as https://example.org, without a path, or *, got 'example.org'",
+        ),
+        ("--cors https://example.org/", "got 'https://example.org/'"),
+        ("--arrival-seconds 0", "--arrival-seconds must be above 0 and below 1000000, got 0.0"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(words: str, found: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert serve.main(["--checkpoint", "nowhere", "--port", "0", *words.split()]) == 2
+    shown = capsys.readouterr().err
+    assert (shown.count("\n"), found in shown) == (1, True), shown
+
+
+def test_a_wrong_path_and_method_say_what_there_is(client: TestClient) -> None:
+    said = [client.get(path).json()["error"]["message"] for path in ("/v1/engines", "/v1/completions")]
+    assert said[0].startswith("there is no /v1/engines; there are /, /health, /metrics, /v1/models, ")
+    assert said[1] == "/v1/completions takes POST, got GET"
+
+
 def test_keys_come_from_a_file_or_the_environment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint_of().save(tmp_path / "tiny")
     (tmp_path / "keys").write_text("# mine\nsecret\n")

@@ -111,7 +111,7 @@ def _shared_bits(texts: Callable[[], Iterator[bytes]], total: int, progress: Pro
     """Bits of each text's share of the `total` bytes that zstd makes of all as one: (D,)."""
     size = sum(map(len, texts()))
     shares = np.array(zstd_shares(_told(texts(), size, progress), size), np.float64)
-    return shares * (8 * total / shares.sum())
+    return shares * (8 * total / float(shares.sum()))
 
 
 def learn_ngrams(training: Sequence[OpenTokens], *, max_tokens: int, order: int = ORDER) -> KneserNey:
@@ -149,8 +149,9 @@ def open_training(folders: Sequence[Path], fingerprint: str) -> list[OpenTokens]
     opened = [open_folder(folder, "train", verify=False) for folder in folders]
     for each in opened:
         if each.fingerprint != fingerprint:
-            found = f"{(each.fingerprint or 'none')[:8]}, the checkpoint's {fingerprint[:8]}"
-            raise ValueError(f"{each.name}: its tokenizer is {found}; name the folder that the model was trained on")
+            found = f"{(each.fingerprint or 'none')[:8]}, the checkpoint's has {fingerprint[:8]}"
+            what = f"its tokenizer has the fingerprint {found}"
+            raise ValueError(f"{each.name}: {what}; name the folder that the model was trained on")
     return opened
 
 

@@ -270,7 +270,7 @@ class Checkpoint:
         known = tokenizer.special_tokens
         if missing := [name for name in CHAT_TOKENS if name not in known]:
             found = f"its tokenizer has no {', '.join(missing)}, so the model knows no chats"
-            raise ValueError(f"{self._where}: {found}; leave chat away, or train on chats first")
+            raise ValueError(f"{self._where}: {found}; leave chat out, or train on chats first")
         return [
             *laid_out([(role, tokenizer.encode(each)) for role, each in messages], known),
             known[ROLES["assistant"]],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygpt.anytokenizer import AnyTokenizer
-from tinygpt.continuations import Likelihood, encode_pair, likelihoods
+from tinygpt.continuations import Likelihood, check_length, encode_pair, likelihoods
 from tinygpt.intervals import Interval, share_interval
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ def evaluate_choices(
     for question in questions:
         for choice in question.choices:
             try:
-                encode_pair(tokenizer, question.context, delimiter + choice)
+                _, ids = encode_pair(tokenizer, question.context, delimiter + choice)
+                check_length(delimiter + choice, ids, model.config.block_size)
             except ValueError as error:
                 raise ValueError(f"{question.place}: {error}") from None
             pairs.append((question.context, delimiter + choice))
@@ -155,6 +156,8 @@ def _answer(question: Question, found: Sequence[Likelihood]) -> Answer:
 def _question(line: bytes, place: str) -> Question:
     try:
         found: Any = json.loads(line)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{place}: not UTF-8 text (byte {error.start} of the line); convert the file") from None
     except ValueError as error:
         raise ValueError(f"{place}: not JSON ({error})") from None
     if not isinstance(found, dict):

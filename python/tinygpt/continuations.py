@@ -83,13 +83,20 @@ def encode_pair(tokenizer: AnyTokenizer, context: str, continuation: str) -> tup
     return before, after
 
 
+def check_length(continuation: str, ids: Sequence[int], block_size: int) -> None:
+    """Nothing, if a continuation fits into the context.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if len(ids) > block_size:
+        found = f"{continuation[:40]!r} has {len(ids)} tokens and the model's context {block_size}"
+        raise ValueError(f"{found}, which has to hold all that is scored; shorten it")
+
+
 def _windows(tokenizer: AnyTokenizer, pairs: Sequence[tuple[str, str]], block_size: int) -> Iterator[Window]:
     for context, continuation in pairs:
         before, after = encode_pair(tokenizer, context, continuation)
-        if len(after) > block_size:
-            raise ValueError(
-                f"a continuation has {len(after)} tokens and the context of the model {block_size}: "
-                f"{continuation[:40]!r}; shorten it"
-            )
+        check_length(continuation, after, block_size)
         ids = np.array([*before, *after][-(block_size + 1) :])
         yield Window(ids=ids, n_scored=len(after))

@@ -314,7 +314,8 @@ class _Tally:
         """
         held, (hits, n_tokens, n_bytes, n_characters) = self._held_out, self._counts
         if not n_tokens.any():
-            raise ValueError(f"{held.opened.name}: no token in it can be scored; it holds {held.n_tokens:,} tokens")
+            found = f"{held.n_tokens:,} token{'s' * (held.n_tokens != 1)}"
+            raise ValueError(f"{held.opened.name}: no token in it can be scored, it holds {found}; give more text")
         if self._lengths is None:  # the ids do not say what they stand for: the text of each document does
             for i, text in enumerate(scored_texts(held, apart=self._apart, count_separators=False)):
                 n_bytes[i], n_characters[i] = len(text), len(text.decode(errors="replace"))

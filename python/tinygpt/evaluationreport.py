@@ -46,9 +46,9 @@ class TextReport:
         if others is None:
             return None
         if others.against_zstd is not None and others.against_zstd.finding != BETTER:
-            found = others.against_zstd.finding
-            stands = "worse than" if found == WORSE else f"{found} from"
-            return f"{stands} zstd -19: nothing is seen to be learned that a compressor does not find by itself"
+            if others.against_zstd.finding == WORSE:
+                return "worse than zstd -19: nothing is learned that a compressor does not find by itself"
+            return "not told apart from zstd -19: no more is shown than a compressor finds by itself"
         if others.against_ngram is None:
             return None if others.against_zstd is None else "better than zstd -19: it has learned something"
         name, found = f"the {self.ngram_order}-gram model", others.against_ngram.finding

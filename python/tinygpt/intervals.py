@@ -74,7 +74,7 @@ def bootstrap_interval(above: ArrayLike, below: ArrayLike, *, level: float = LEV
         return None
     if len(b) > _MOST_DRAWN:
         turns = np.arange(len(b)) % _MOST_DRAWN
-        a, b = (np.bincount(turns, each, _MOST_DRAWN) for each in (a, b))
+        a, b = (np.bincount(turns, each, _MOST_DRAWN).astype(np.float64) for each in (a, b))
     ratio, drawn = float(a.sum() / b.sum()), _drawn_ratios(a, b, np.random.default_rng(seed))
     if np.ptp(drawn) <= 1e-12 * abs(ratio):
         return Interval(low=ratio, high=ratio)

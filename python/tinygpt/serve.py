@@ -1,7 +1,9 @@
 """`tinygpt serve`: answer requests of OpenAI's API with a trained model, and give a page to chat on."""
 
 import asyncio
+import errno
 import os
+import re
 import socket
 import sys
 from collections.abc import Sequence
@@ -53,6 +55,11 @@ class ServeFlags(ModelFlags):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        for origin in self.cors:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+                raise ValueError(
+                    f"cors takes origins such as https://example.org, without a path, or *, got {origin!r}"
+                )
         if not 0 <= self.port < 2**16:
             raise ValueError(f"port must be from 0 to {2**16 - 1}, got {self.port}")
         for name in ("request_seconds", "arrival_seconds"):
@@ -147,7 +154,8 @@ def _listening(flags: ServeFlags) -> socket.socket:
             flags.host, flags.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except socket.gaierror as error:
-        raise ValueError(f"--host {flags.host}: {error.strerror}") from None
+        reason = (error.strerror or str(error)).lower()
+        raise ValueError(f"--host {flags.host}: {reason}; give a name or address of this machine") from None
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -159,7 +167,9 @@ def _listening(flags: ServeFlags) -> socket.socket:
     except OSError as error:
         listener.close()
         reason = (error.strerror or str(error)).lower()
-        raise OSError(f"{flags.host} port {flags.port}: {reason}; --port takes another, 0 a free one") from None
+        is_elsewhere = error.errno == errno.EADDRNOTAVAIL
+        hint = "--host takes an address of this machine" if is_elsewhere else "--port takes another, 0 a free one"
+        raise OSError(f"{flags.host} port {flags.port}: {reason}; {hint}") from None
     return listener
 
 

@@ -309,8 +309,11 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 async def _refuse_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    messages = {404: f"there is no {request.url.path[:200]}", 405: f"{request.method} is not for {request.url.path}"}
-    headers = dict(error.headers or {})
+    headers, path = dict(error.headers or {}), request.url.path[:200]
+    messages = {
+        404: f"there is no {path}; there are {', '.join(ROUTES)}",
+        405: f"{path} takes {headers.get('Allow', 'another method')}, got {request.method}",
+    }
     return _refusal(Refusal(messages.get(error.status_code, error.detail), status=error.status_code, headers=headers))
 
 
