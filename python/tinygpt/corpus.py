@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from tinygpt._core import CLEANING_RULES, Counts, Files, ShardSet, Verdicts, check_filters, xxh3_file
 from tinygpt._core import clean as clean_text
@@ -18,7 +18,11 @@ from tinygpt.parquetrows import open_rows
 Progress = Callable[[int, int | None], object]
 """Called now and then with the bytes done and the bytes there are (None when unknown)."""
 
+Origin = tuple[int, int, int]
+"""Where a document came from: number of its file, first byte and end of its record."""
+
 _BATCH_CHARACTERS = 4 << 20
+_Document = TypeVar("_Document", str, tuple[str, Origin | None])
 
 
 class Kept(Protocol):
@@ -208,15 +212,20 @@ class Corpus:
             yield text, clean_text(text, self.clean), verdicts is not None and verdicts.is_removed(documents.number)
 
     def __iter__(self) -> Iterator[str]:
+        return (text for text, _ in self._each_document())
+
+    def _each_document(self) -> Iterator[tuple[str, Origin | None]]:
+        """The documents, and where each came from."""
         if self._files is None:
             report = {"documents": 0}
             for text in self._each_text():
                 report["documents"] += 1
-                yield clean_text(text, self.clean)
+                yield clean_text(text, self.clean), None
             self.report = report
             return
         documents = self._files.documents(verdicts=self.judge(), threads=self.threads)
-        yield from documents
+        for text in documents:
+            yield text, documents.origin
         self.report = self._completed(documents.report())
 
     def judge(self, *, threads: int | None = None, progress: Progress | None = None) -> Verdicts | None:
@@ -340,17 +349,21 @@ class Corpus:
         self, shards: ShardSet, *, encode: Callable[[list[str]], list[bytes]], progress: Progress | None = None
     ) -> None:
         """Adds every document to `shards` as the ids that `encode` gives for a batch, each little-endian uint32."""
-        done = 0
-        for first, batch in _batches(self):
-            shards.add_ids(batch, encode(batch), first=first)
-            done += sum(len(text.encode()) for text in batch)
+        done, n_documents = 0, [0] * len(self.files)
+        for first, batch in _batches(self._each_document(), key=lambda document: len(document[0])):
+            texts, origins = [text for text, _ in batch], [origin for _, origin in batch if origin is not None]
+            shards.add_ids(texts, encode(texts), first=first, origins=origins or None)
+            done += sum(len(text.encode()) for text in texts)
+            for file, _, _ in origins:
+                n_documents[file] += 1
             if progress is not None:
                 progress(done, self.n_bytes)
         _end(progress, self.n_bytes)
         self.check_unchanged()
         self.report = {"bytes_read": done, "bytes_used": done, "invalid_sequences": 0, **self.report}
         if self._files is not None:
-            self._read = [(n_bytes, xxh3_file(path), 0) for path, n_bytes in self._files.files()]
+            found = zip(self._files.files(), n_documents, strict=True)
+            self._read = [(n_bytes, xxh3_file(path), documents) for (path, n_bytes), documents in found]
 
     def check_unchanged(self) -> None:
         """Returns when no file has been written to since the corpus was made; one that is gone was read before.
@@ -554,13 +567,18 @@ def _end(progress: Progress | None, total: int | None) -> None:
         progress(total, total)
 
 
-def _batches(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Runs of texts, some millions of characters each (enough to do, little to hold), and the number of their first."""
-    batch: list[str] = []
+def _batches(
+    documents: Iterable[_Document], key: Callable[[_Document], int] = len
+) -> Iterator[tuple[int, list[_Document]]]:
+    """Runs of documents, some millions of characters each (enough to do, little to hold), and the number of their first.
+
+    `key` gives the characters of one.
+    """
+    batch: list[_Document] = []
     first = size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text) + 1
+    for document in documents:
+        batch.append(document)
+        size += key(document) + 1
         if size >= _BATCH_CHARACTERS:
             yield first, batch
             first, batch, size = first + len(batch), [], 0

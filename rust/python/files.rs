@@ -4,7 +4,7 @@ use super::{BLOCK_BYTES, call, call_with_job, report_of, threads_of};
 use crate::clean::{rules, split_gutenberg};
 use crate::screen::{Languages, NearOptions, Preset};
 use crate::sources::{Choice, Cutting, Format, InputFile, Inputs, Malformed, OpenRows, Outlet, Reading, Rows, Source};
-use crate::{Block, Cleaning, Documents, Error, Filters, Job, Pattern, Report, Result, judge_documents, list_files};
+use crate::{Block, Cleaning, Documents, Error, Filters, Job, Origin, Pattern, Report, Result, judge_documents, list_files};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -145,6 +145,7 @@ impl Files {
             names,
             ready: Vec::new().into_iter(),
             number: 0,
+            origin: Origin::default(),
             open: String::new(),
             report,
         })
@@ -276,8 +277,9 @@ pub(super) struct DocumentIterator {
     stop: Arc<AtomicBool>,
     cleaning: Cleaning,
     names: Vec<String>,
-    ready: std::vec::IntoIter<(u64, String)>,
+    ready: std::vec::IntoIter<(u64, Origin, String)>,
     number: u64,
+    origin: Origin,
     open: String,
     report: Report,
 }
@@ -290,8 +292,8 @@ impl DocumentIterator {
 
     fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<String>> {
         loop {
-            if let Some((number, text)) = self.ready.next() {
-                self.number = number;
+            if let Some((number, origin, text)) = self.ready.next() {
+                (self.number, self.origin) = (number, origin);
                 return Ok(Some(text));
             }
             py.check_signals()?;
@@ -301,7 +303,8 @@ impl DocumentIterator {
                 let report = self.cleaning.for_each_part(&block?, |text, part| {
                     open.push_str(text);
                     if part.ends && !open.is_empty() {
-                        ready.push((part.ordinal, std::mem::take(open)));
+                        let origin = Origin { file: part.file, start: part.start, end: part.stop };
+                        ready.push((part.ordinal, origin, std::mem::take(open)));
                     }
                     Ok(())
                 })?;
@@ -319,6 +322,12 @@ impl DocumentIterator {
     #[getter]
     fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Where the last document came from: number of its file, first byte and end of its record.
+    #[getter]
+    fn origin(&self) -> (u64, u64, u64) {
+        (self.origin.file, self.origin.start, self.origin.end)
     }
 
     fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

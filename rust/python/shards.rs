@@ -95,14 +95,24 @@ impl ShardSet {
         Ok(ShardSet { bpe: None, val_fraction, shards: Some(shards), progress: Progress::default() })
     }
 
-    /// Documents and their ids, little-endian uint32.
-    #[pyo3(signature = (texts, ids, *, first=0))]
-    fn add_ids(&mut self, py: Python<'_>, texts: Vec<Bound<'_, PyString>>, ids: Vec<Vec<u8>>, first: usize) -> PyResult<()> {
+    /// Documents, their ids as little-endian uint32, and where each came from: file, first byte and end; with no `origins`
+    /// they came from no file.
+    #[pyo3(signature = (texts, ids, *, first=0, origins=None))]
+    fn add_ids(
+        &mut self,
+        py: Python<'_>,
+        texts: Vec<Bound<'_, PyString>>,
+        ids: Vec<Vec<u8>>,
+        first: usize,
+        origins: Option<Vec<(u64, u64, u64)>>,
+    ) -> PyResult<()> {
         let (texts, shards) = (texts_of(&texts, first)?, self.shards.as_mut().ok_or_else(finished)?);
+        let told = |&(file, start, end): &(u64, u64, u64)| Origin { file, start, end };
         call(py, || {
-            texts.iter().zip(&ids).zip(first..).try_for_each(|((text, ids), number)| {
+            texts.iter().zip(&ids).enumerate().try_for_each(|(i, (text, ids))| {
                 let ids: Vec<u32> = ids.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]])).collect();
-                shards.add_document(text, &ids, Origin::of_number(number as u64))
+                let origin = origins.as_ref().and_then(|origins| origins.get(i)).map(told);
+                shards.add_document(text, &ids, origin.unwrap_or_else(|| Origin::of_number((first + i) as u64)))
             })
         })
     }
