@@ -76,8 +76,8 @@ pub use shards::{
     Shuffle, Split, StoredSplit, copy_of_file, join, shuffle,
 };
 pub use sources::{
-    Amount, Block, Choice, Cutter, Cutting, Documents, Format, Found, InputFile, Inputs, Listing, Malformed, OpenRows, Outlet, Part,
-    Position, Reading, Records, Rows, Sample, SampleSize, Selection, Side, Source, Texts, last_cut, list_files,
+    Amount, Block, Choice, Cutter, Cutting, Documents, Ends, Format, Found, InputFile, Inputs, Listing, Malformed, OpenRows, Outlet, Part,
+    Passage, Position, Reading, Records, Rows, Sample, SampleSize, Selection, Side, Source, Texts, last_cut, list_files,
 };
 pub use transformer::{Activation, Decoder, Feed, Norm, Places, Precision, Shape, Tensors};
 pub use vocab::{Merge, Vocab};

@@ -570,7 +570,7 @@ def _end(progress: Progress | None, total: int | None) -> None:
 def _batches(
     documents: Iterable[_Document], key: Callable[[_Document], int] = len
 ) -> Iterator[tuple[int, list[_Document]]]:
-    """Runs of documents, some millions of characters each (enough to do, little to hold), and the number of their first.
+    """Runs of documents, some millions of characters each (enough to do, little to hold), and the number of the first.
 
     `key` gives the characters of one.
     """

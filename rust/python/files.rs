@@ -3,11 +3,11 @@
 use super::{BLOCK_BYTES, call, call_with_job, report_of, threads_of};
 use crate::clean::{rules, split_gutenberg};
 use crate::screen::{Languages, NearOptions, Preset};
-use crate::sources::{Choice, Cutting, Format, InputFile, Inputs, Malformed, OpenRows, Outlet, Reading, Rows, Source};
+use crate::sources::{Choice, Cutting, Format, InputFile, Inputs, Malformed, OpenRows, Outlet, Passage, Reading, Rows, Source};
 use crate::{Block, Cleaning, Documents, Error, Filters, Job, Origin, Pattern, Report, Result, judge_documents, list_files};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -118,6 +118,22 @@ impl Files {
 
     pub(super) fn total_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// What stands at a place of a file, or its first and last `most` bytes and how many are between them.
+    #[pyo3(signature = (file, start, end, *, most))]
+    fn passage<'py>(
+        &self,
+        py: Python<'py>,
+        file: usize,
+        start: u64,
+        end: u64,
+        most: usize,
+    ) -> PyResult<(Bound<'py, PyBytes>, u64, Bound<'py, PyBytes>)> {
+        let file = self.files.get(file).ok_or_else(|| PyValueError::new_err(format!("no file {file} of {}", self.files.len())))?;
+        let passage = Passage { file, place: start..end, open_rows: self.open_rows.as_ref() };
+        let ends = call_with_job(py, None, None, |job| passage.ends(most, job))?;
+        Ok((PyBytes::new(py, &ends.head), ends.between, PyBytes::new(py, &ends.tail)))
     }
 
     /// `is_raw` gives documents before they are cleaned.
