@@ -168,3 +168,34 @@ def test_the_output_may_lie_in_the_input(files: Path) -> None:
         done = run(files, "--out", files / "data", "--vocab-size", 300)
         assert done.returncode == 0, done.stderr
     assert "prepared already" in done.stdout
+
+
+def test_parts_without_a_tokenizer_say_what_that_costs_and_are_the_same_bytes(files: Path, tmp_path: Path) -> None:
+    n_bytes = sum(path.stat().st_size for path in files.iterdir())
+    how = ["--vocab-size", 300, "--shard-tokens", 500]
+    costs = f"tokenizer  each of 2 parts reads all {n_bytes:,} bytes to train the same one; to read them once: "
+    parts = [run(files, *how, "--shard", f"{i}/2", "--out", tmp_path / f"part{i}") for i in (1, 2)]
+    assert [done.stdout.startswith(costs) for done in parts] == [True, True]
+    assert "each of" not in run(files, *how, "--out", tmp_path / "whole").stdout
+    assert run("--merge", tmp_path / "part1", tmp_path / "part2", "--out", tmp_path / "joined").returncode == 0
+    assert content(tmp_path / "joined") == content(tmp_path / "whole")
+
+
+def test_a_tokenizer_trained_once_for_all_parts_gives_the_same_shards(files: Path, tmp_path: Path) -> None:
+    how = ["--vocab-size", 300, "--shard-tokens", 500]
+    assert run(files, *how, "--tokenizer-only", "--out", tmp_path / "tok").returncode == 0
+    words = [files, "--tokenizer", tmp_path / "tok", "--shard-tokens", 500]
+    parts = [run(*words, "--shard", f"{i}/2", "--out", tmp_path / f"part{i}") for i in (1, 2)]
+    assert ["each of" in done.stdout for done in parts] == [False, False]
+    run("--merge", tmp_path / "part1", tmp_path / "part2", "--out", tmp_path / "joined")
+    run(files, *how, "--out", tmp_path / "whole")
+    joined, whole = (content(tmp_path / name) for name in ("joined", "whole"))
+    facts = [json.loads(found.pop("manifest")) for found in (joined, whole)]
+    assert joined == whole
+    assert {name for name in facts[0] if facts[0][name] != facts[1][name]} == {"training"}
+
+
+def test_a_tokenizer_alone_has_no_parts(files: Path, tmp_path: Path) -> None:
+    done = run(files, "--tokenizer-only", "--shard", "1/2", "--out", tmp_path / "tok")
+    said = "--tokenizer-only trains one tokenizer for all parts; leave --shard to the calls after it\n"
+    assert (done.returncode, done.stderr) == (2, f"tinygpt prepare: error: {said}")
