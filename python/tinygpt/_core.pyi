@@ -261,7 +261,7 @@ class ShardSet:
     def copy_files(
         self,
         folder: tuple[str, list[str], list[str], str | None],
-        files: Sequence[tuple[int, int, int, str, int]],
+        files: Sequence[tuple[int, int, int, str, int, str]],
     ) -> None: ...
     def join(
         self,

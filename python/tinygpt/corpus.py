@@ -1,6 +1,7 @@
 """Which text: files or any iterable of strings, what a document is, and how it is cleaned."""
 
 import inspect
+import json
 import os
 import shutil
 import sys
@@ -33,12 +34,8 @@ class Kept(Protocol):
         """Its path, the shards of train and val, and the side whose end val is."""
 
     @property
-    def rows(self) -> Sequence[tuple[int, int, int, str, int]]:
-        """For each its number there and here, its bytes, xxh3-64 and documents."""
-
-    @property
-    def report(self) -> Mapping[str, Any] | None:
-        """What the pass that wrote them saw, if they are all that it read and all that there is."""
+    def rows(self) -> Sequence[tuple[int, int, int, str, int, str]]:
+        """For each its number there and here, its bytes, xxh3-64, documents and, as JSON, what was seen of it."""
 
 
 class Corpus:
@@ -119,7 +116,7 @@ class Corpus:
         self._name = os.fspath(several[0]) + (f" and {len(several) - 1} more" if len(several) > 1 else "")
         self._spool = _spooled() if any(os.fspath(path) == "-" for path in several) else None
         self._texts: Iterable[str] = ()
-        self._read: list[tuple[int, str, int] | None] = []
+        self._read: list[tuple[int, str, int, str | None] | None] = []
         self._verdicts: Verdicts | None = None
         reading: dict[str, Any] = {
             "documents": documents,
@@ -337,13 +334,11 @@ class Corpus:
         _end(progress, self.n_bytes)
         self.check_unchanged()
         self._read = report.pop("read")
-        if verdicts is not None and part is None and not rows:
+        if verdicts is not None and part is None:
             wanted = sum(n_bytes for _, _, n_bytes in verdicts.counts())
             if report["removed"][1] != wanted:
                 raise ValueError(f"{self.name}: changed while it was read; start again")
         self.report = self._completed(report) | ({"kept_files": len(rows)} if rows else {})
-        if kept is not None and kept.report is not None:
-            self.report = dict(kept.report)
 
     def write_ids(
         self, shards: ShardSet, *, encode: Callable[[list[str]], list[bytes]], progress: Progress | None = None
@@ -363,7 +358,7 @@ class Corpus:
         self.report = {"bytes_read": done, "bytes_used": done, "invalid_sequences": 0, **self.report}
         if self._files is not None:
             found = zip(self._files.files(), n_documents, strict=True)
-            self._read = [(n_bytes, xxh3_file(path), documents) for (path, n_bytes), documents in found]
+            self._read = [(n_bytes, xxh3_file(path), documents, None) for (path, n_bytes), documents in found]
 
     def check_unchanged(self) -> None:
         """Returns when no file has been written to since the corpus was made; one that is gone was read before.
@@ -393,7 +388,7 @@ class Corpus:
         return {**self._settings, "files": files}
 
     def lineage(self) -> dict[str, Any] | None:
-        """What the last `write` read, for the manifest: settings, files, their lengths and checksums.
+        """What the last `write` read, for the manifest: settings, files, their lengths, checksums and counts.
 
         A file of which another part of a whole is to tell has none of these.
         """
@@ -405,6 +400,7 @@ class Corpus:
             source: dict[str, Any] = {"path": self._spelled(path), "bytes": n_bytes}
             if found is not None:
                 source |= {"xxh3": found[1], "documents": found[2]}
+                source |= {} if found[3] is None else {"report": json.loads(found[3])}
             if verdicts is not None:
                 source["removed"] = verdicts.digest(i)
             sources.append(source)

@@ -4,7 +4,7 @@ use super::{BLOCK_BYTES, call, call_with_job, report_of, threads_of};
 use crate::clean::{rules, split_gutenberg};
 use crate::screen::{Languages, NearOptions, Preset};
 use crate::sources::{Choice, Cutting, Format, InputFile, Inputs, Malformed, OpenRows, Outlet, Passage, Reading, Rows, Source};
-use crate::{Block, Cleaning, Documents, Error, Filters, Job, Origin, Pattern, Report, Result, judge_documents, list_files};
+use crate::{Block, Cleaning, Documents, Error, Filters, Job, Origin, Pattern, Reports, Result, judge_documents, list_files};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -36,9 +36,9 @@ impl Files {
         inputs
     }
 
-    pub(super) fn report<'py>(&self, py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyDict>> {
+    pub(super) fn report<'py>(&self, py: Python<'py>, reports: &Reports) -> PyResult<Bound<'py, PyDict>> {
         let names: Vec<&str> = self.gutenberg.then_some("gutenberg").into_iter().chain(self.rules.iter().map(String::as_str)).collect();
-        report_of(py, report, &names, &self.cleaning.names)
+        report_of(py, reports, &names, &self.cleaning.names)
     }
 }
 
@@ -151,7 +151,7 @@ impl Files {
                 let _ = sender.send(Err(error));
             }
         });
-        let (rules, report) = (self.rules.clone(), Report::default());
+        let (rules, reports) = (self.rules.clone(), Reports::default());
         let cleaning = if is_raw { Cleaning { rules: Vec::new(), ..self.cleaning.clone() } } else { self.cleaning.clone() };
         let names = self.gutenberg.then(|| "gutenberg".to_string()).into_iter().chain(rules).collect();
         Ok(DocumentIterator {
@@ -163,7 +163,7 @@ impl Files {
             number: 0,
             origin: Origin::default(),
             open: String::new(),
-            report,
+            reports,
         })
     }
 
@@ -297,7 +297,7 @@ pub(super) struct DocumentIterator {
     number: u64,
     origin: Origin,
     open: String,
-    report: Report,
+    reports: Reports,
 }
 
 #[pymethods]
@@ -316,7 +316,7 @@ impl DocumentIterator {
             let more = call(py, || {
                 let Ok(block) = self.blocks.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return Ok(false) };
                 let (mut ready, open) = (Vec::new(), &mut self.open);
-                let report = self.cleaning.for_each_part(&block?, |text, part| {
+                let seen = self.cleaning.for_each_part(&block?, |text, part| {
                     open.push_str(text);
                     if part.ends && !open.is_empty() {
                         let origin = Origin { file: part.file, start: part.start, end: part.stop };
@@ -324,7 +324,7 @@ impl DocumentIterator {
                     }
                     Ok(())
                 })?;
-                self.report.add(&report);
+                self.reports.add(&seen);
                 self.ready = ready.into_iter();
                 Ok(true)
             })?;
@@ -348,7 +348,7 @@ impl DocumentIterator {
 
     fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        report_of(py, &self.report, &names, &self.cleaning.names)
+        report_of(py, &self.reports, &names, &self.cleaning.names)
     }
 }
 

@@ -189,3 +189,64 @@ impl Passage<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    fn ends(path: &std::path::Path, format: Format, place: Range<u64>, most: usize) -> Result<Ends> {
+        let file = InputFile { path: path.to_path_buf(), bytes: 0, format };
+        let mut proceed = |_| true;
+        Passage { file: &file, place, open_rows: None }.ends(most, &mut Job::new(Some(1), &mut proceed)?)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn plain_or_packed_the_ends_are_those_of_the_bytes(
+            text in prop::collection::vec(any::<u8>().prop_filter("no mark of UTF-16", |byte| *byte < 0xfe), 1..400),
+            most in 0usize..60,
+            from in 0.0..1.0,
+            length in 0.0..1.0,
+        ) {
+            let from = (from * text.len() as f64) as usize;
+            let to = from + (length * (text.len() - from) as f64) as usize;
+            let folder = tempfile::tempdir().unwrap();
+            let (plain, packed) = (folder.path().join("a.txt"), folder.path().join("a.txt.gz"));
+            std::fs::write(&plain, &text).unwrap();
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            packer.write_all(&text).unwrap();
+            std::fs::write(&packed, packer.finish().unwrap()).unwrap();
+            for path in [&plain, &packed] {
+                let Ends { head, between, tail } = ends(path, Format::Text, from as u64..to as u64, most).unwrap();
+                let n = head.len() + tail.len();
+                prop_assert_eq!([&head[..], &text[from + head.len()..to - tail.len()], &tail[..]].concat(), &text[from..to]);
+                prop_assert_eq!((between as usize, n), (to - from - n, (to - from).min(2 * most)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        std::fs::write(&path, "text").unwrap();
+        for place in [2..9, 5..6] {
+            let error = ends(&path, Format::Text, place, 9).unwrap_err().to_string();
+            assert!(error.contains("a.txt: nothing at ") && error.ends_with("it is not the file that was read"), "{error}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_search_without_end_ends_when_the_caller_gives_up() {
+        let mut refuse = |_| false;
+        let file = InputFile { path: "/dev/zero".into(), bytes: 0, format: Format::Tar };
+        let passage = Passage { file: &file, place: 0..1, open_rows: None };
+        let found = passage.ends(1, &mut Job::new(Some(1), &mut refuse).unwrap());
+        assert!(matches!(found, Err(Error::Cancelled)));
+    }
+}
