@@ -6,24 +6,22 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from tinygpt._core import CLEANING_RULES, Counts, Files, ShardSet, Verdicts, check_filters, xxh3_file
 from tinygpt._core import clean as clean_text
 from tinygpt.corpusreport import added
 from tinygpt.parquetrows import open_rows
+from tinygpt.texts import Texts, TextSample, batches
 
 Progress = Callable[[int, int | None], object]
 """Called now and then with the bytes done and the bytes there are (None when unknown)."""
 
 Origin = tuple[int, int, int]
 """Where a document came from: number of its file, first byte and end of its record."""
-
-_BATCH_CHARACTERS = 4 << 20
-_Document = TypeVar("_Document", str, tuple[str, Origin | None])
 
 
 class Kept(Protocol):
@@ -115,7 +113,7 @@ class Corpus:
         self.sample: str | None = None
         self._name = os.fspath(several[0]) + (f" and {len(several) - 1} more" if len(several) > 1 else "")
         self._spool = _spooled() if any(os.fspath(path) == "-" for path in several) else None
-        self._texts: Iterable[str] = ()
+        self._texts = Texts()
         self._read: list[tuple[int, str, int, str | None] | None] = []
         self._verdicts: Verdicts | None = None
         reading: dict[str, Any] = {
@@ -162,9 +160,8 @@ class Corpus:
         Training a tokenizer and writing shards are a pass each, so what can be iterated only once, as a generator,
         serves for one of them.
         """
-        if isinstance(texts, str | bytes):
-            raise TypeError(f"texts must be an iterable of str, one for each document, got one {type(texts).__name__}")
         corpus = cls.__new__(cls)
+        corpus._texts = Texts(texts)
         corpus.clean = _rule_names(clean)
         corpus.threads = threads
         corpus.report = {}
@@ -175,8 +172,6 @@ class Corpus:
         corpus._found = {}
         corpus._spool = None
         corpus._verdicts = None
-        # An iterator gives its texts once; this one stands in for it until then.
-        corpus._texts = _Once(texts) if isinstance(texts, Iterator) else texts
         return corpus
 
     @property
@@ -202,7 +197,7 @@ class Corpus:
     def pairs(self) -> Iterator[tuple[str, str, bool]]:
         """Each document as it was read and after cleaning, and whether a filter leaves it out."""
         if self._files is None:
-            yield from ((text, clean_text(text, self.clean), False) for text in self._each_text())
+            yield from ((text, clean_text(text, self.clean), False) for text in self._texts.each())
             return
         verdicts, documents = self.judge(), self._files.documents(is_raw=True, threads=self.threads)
         for text in documents:
@@ -215,7 +210,7 @@ class Corpus:
         """The documents, and where each came from."""
         if self._files is None:
             report = {"documents": 0}
-            for text in self._each_text():
+            for text in self._texts.each():
                 report["documents"] += 1
                 yield clean_text(text, self.clean), None
             self.report = report
@@ -279,16 +274,14 @@ class Corpus:
             self.sample = _sample_line(report.pop("sample", None), report.pop("sampled_from", None))
             self.report = self._completed(report)
             return counts
-        texts = _Limited(self._each_text(max_documents), max_bytes, max_documents)
+        texts = TextSample(self._texts, max_bytes, max_documents)
         self.report = {}
-        for first, batch in _batches(texts):
+        for first, batch in batches(texts, n_characters=len):
             seen = counts.add_texts(
                 batch, first=first, pattern=pattern, special_tokens=specials, clean=self.clean, threads=threads
             )
             self._add_to_report(seen, progress)
-        total = len(self._texts) if isinstance(self._texts, Sequence) else None
-        is_part = texts.is_cut or (total is not None and texts.n_taken < total)
-        self.sample = _part_line(texts.n_taken, total, self.report) if is_part else None
+        self.sample = texts.line(self.report.get("bytes_read", 0))
         return counts
 
     def write(
@@ -312,7 +305,7 @@ class Corpus:
         threads = self.threads if threads is None else threads
         if self._files is None:
             self.report = {}
-            for first, batch in _batches(self._each_text()):
+            for first, batch in batches(self._texts.each(), n_characters=len):
                 self._add_to_report(shards.add_texts(batch, first=first, clean=self.clean, threads=threads), progress)
             return
         verdicts, rows = self.judge(threads=threads), {} if kept is None else {row[1]: row for row in kept.rows}
@@ -345,7 +338,7 @@ class Corpus:
     ) -> None:
         """Adds every document to `shards` as the ids that `encode` gives for a batch, each little-endian uint32."""
         done, n_documents = 0, [0] * len(self.files)
-        for first, batch in _batches(self._each_document(), key=lambda document: len(document[0])):
+        for first, batch in batches(self._each_document(), n_characters=lambda document: len(document[0])):
             texts, origins = [text for text, _ in batch], [origin for _, origin in batch if origin is not None]
             shards.add_ids(texts, encode(texts), first=first, origins=origins or None)
             done += sum(len(text.encode()) for text in texts)
@@ -441,17 +434,6 @@ class Corpus:
         report["skipped_files"] = len(self._files.skipped())
         return report
 
-    def _each_text(self, n: int | None = None) -> Iterator[str]:
-        """The documents; of a sequence with more than `n`, so many of them at even distances."""
-        texts = self._texts
-        places: Iterable[tuple[int, str]] = enumerate(texts)
-        if n is not None and isinstance(texts, Sequence) and n < len(texts):
-            places = ((i, texts[i]) for i in (k * len(texts) // n for k in range(n)))
-        for i, text in places:
-            if not isinstance(text, str):
-                raise TypeError(f"document {i} must be a str, got {type(text).__name__}")
-            yield text
-
     def _add_to_report(self, seen: dict[str, Any], progress: Progress | None) -> None:
         seen |= {"removed": {}, "refused": list(seen["refused"])}
         self.report = added(self.report, seen) if self.report else seen
@@ -506,21 +488,6 @@ def _is_path(item: str) -> bool:
     )
 
 
-class _Once:
-    """An iterator that says so when it is asked a second time, where it would silently give nothing."""
-
-    def __init__(self, texts: Iterator[str]) -> None:
-        self._texts: Iterator[str] | None = texts
-
-    def __iter__(self) -> Iterator[str]:
-        if self._texts is None:
-            raise ValueError(
-                "these texts were read already and come only once; pass a list, or an object that starts anew"
-            )
-        texts, self._texts = self._texts, None
-        return texts
-
-
 def _spooled() -> "tempfile._TemporaryFileWrapper[bytes]":
     """Standard input as a file: it comes once, and is read several times."""
     spool = tempfile.NamedTemporaryFile(prefix="tinygpt-stdin-")  # noqa: SIM115  it lives as long as the corpus
@@ -547,12 +514,6 @@ def _sample_line(taken: tuple[int, int] | None, of: tuple[int, int] | None) -> s
     return f"{taken[1]:,} of {of[1]:,} bytes, from {taken[0]:,} of {of[0]:,} documents"
 
 
-def _part_line(n_taken: int, total: int | None, report: Mapping[str, int]) -> str:
-    """The same of an iterable, whose bytes in all are not known."""
-    documents = f"the first {n_taken:,} documents" if total is None else f"{n_taken:,} of {total:,} documents"
-    return f"{report.get('bytes_read', 0):,} bytes, from {documents}"
-
-
 def _with_total(progress: Progress | None, total: int | None, before: int = 0) -> Callable[[int], object] | None:
     return None if progress is None else lambda done: progress(before + done, total)
 
@@ -561,48 +522,3 @@ def _end(progress: Progress | None, total: int | None) -> None:
     """Says that all is done: a short pass would else say nothing."""
     if progress is not None and total is not None:
         progress(total, total)
-
-
-def _batches(
-    documents: Iterable[_Document], key: Callable[[_Document], int] = len
-) -> Iterator[tuple[int, list[_Document]]]:
-    """Runs of documents, some millions of characters each (enough to do, little to hold), and the number of the first.
-
-    `key` gives the characters of one.
-    """
-    batch: list[_Document] = []
-    first = size = 0
-    for document in documents:
-        batch.append(document)
-        size += key(document) + 1
-        if size >= _BATCH_CHARACTERS:
-            yield first, batch
-            first, batch, size = first + len(batch), [], 0
-    if batch:
-        yield first, batch
-
-
-class _Limited:
-    """Texts until there are `max_bytes` of UTF-8 (the last one is cut at a character) or `max_documents`."""
-
-    def __init__(self, texts: Iterator[str], max_bytes: int | None, max_documents: int | None) -> None:
-        self._texts, self._max_bytes, self._max_documents = texts, max_bytes, max_documents
-        self.n_taken = 0
-        self.is_cut = False
-        """Whether some text was left out."""
-
-    def __iter__(self) -> Iterator[str]:
-        left = self._max_bytes
-        for text in self._texts:
-            if self.n_taken == self._max_documents or left == 0:
-                self.is_cut = True
-                return
-            self.n_taken += 1
-            if left is not None:
-                raw = text.encode(errors="surrogatepass")
-                if len(raw) > left:
-                    self.is_cut = True
-                    yield raw[:left].decode(errors="ignore")
-                    return
-                left -= len(raw)
-            yield text
