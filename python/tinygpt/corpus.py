@@ -35,6 +35,10 @@ class Kept(Protocol):
     def rows(self) -> Sequence[tuple[int, int, int, str, int, str]]:
         """For each its number there and here, its bytes, xxh3-64, documents and, as JSON, what was seen of it."""
 
+    @property
+    def is_all(self) -> bool:
+        """Whether they are all that the folder held and all that there is."""
+
 
 class Corpus:
     """Documents, read as often as needed and never held whole.
@@ -331,7 +335,8 @@ class Corpus:
             wanted = sum(n_bytes for _, _, n_bytes in verdicts.counts())
             if report["removed"][1] != wanted:
                 raise ValueError(f"{self.name}: changed while it was read; start again")
-        self.report = self._completed(report) | ({"kept_files": len(rows)} if rows else {})
+        has_grown = kept is not None and not kept.is_all
+        self.report = self._completed(report) | ({"kept_files": len(rows)} if has_grown else {})
 
     def write_ids(
         self, shards: ShardSet, *, encode: Callable[[list[str]], list[bytes]], progress: Progress | None = None

@@ -21,6 +21,8 @@ class KeptFiles:
     """For each its number there and here, its bytes, xxh3-64, documents and, as JSON, what was seen of it."""
     fingerprint: str
     """Of the folder they lie in."""
+    is_all: bool
+    """Whether they are all that the folder held and all that there is."""
 
 
 def kept_files(place: ShardFolder, corpus: Corpus) -> KeptFiles | None:
@@ -42,7 +44,12 @@ def kept_files(place: ShardFolder, corpus: Corpus) -> KeptFiles | None:
     rows = _rows(manifest, corpus)
     if not rows:
         return None
-    return KeptFiles(folder=folder_of(manifest, folder), rows=rows, fingerprint=xxh3_file(folder / "manifest.json"))
+    return KeptFiles(
+        folder=folder_of(manifest, folder),
+        rows=rows,
+        fingerprint=xxh3_file(folder / "manifest.json"),
+        is_all=len(rows) == len(corpus.files) == len((manifest.corpus or {})["sources"]),
+    )
 
 
 def _is_alike(manifest: Manifest, place: ShardFolder, corpus: Corpus) -> bool:

@@ -90,7 +90,7 @@ class TextSample:
 def batches(
     documents: Iterable[_Document], *, n_characters: Callable[[_Document], int]
 ) -> Iterator[tuple[int, list[_Document]]]:
-    """Runs of documents, some millions of characters each: enough to do, little to hold; and the number of the first."""
+    """Runs of documents, millions of characters each (enough to do, little to hold), and each one's first number."""
     batch: list[_Document] = []
     first = size = 0
     for document in documents:

@@ -1,10 +1,8 @@
 """From a token of a prepared folder back to the text it came from."""
 
 import codecs
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +76,15 @@ def origin_of(folder: str | Path, split: str, position: int) -> Origin:
     source = sources[file]
     if not source.get("documents"):  # of chats and library tokenizers older versions noted the document's number alone
         raise FormatError(f"{folder}: no origins, which older versions did not write; write the shards again")
-    return _origin(source, corpus, start=start, end=end, document=document)
+    return Origin(
+        path=source["path"],
+        start=start,
+        end=end,
+        document=document,
+        n_bytes=source.get("bytes"),
+        format=corpus.get("format"),
+        text_field=corpus.get("text_field"),
+    )
 
 
 def text_of(origin: Origin) -> str:
@@ -123,12 +129,6 @@ def ends_of(origin: Origin, *, most_bytes: int) -> tuple[str, int, str]:
 
 def _place(path: str) -> str:
     return "standard input" if path == "-" else path
-
-
-def _origin(source: Mapping[str, Any], corpus: Mapping[str, Any], **found: int) -> Origin:
-    """An origin in a file that a manifest lists."""
-    how = {name: corpus.get(name) for name in ("format", "text_field")}
-    return Origin(path=source["path"], n_bytes=source.get("bytes"), **how, **found)
 
 
 def _find(folder: Path, shards: tuple[Shard, ...], position: int) -> tuple[int, tuple[int, int, int]]:
