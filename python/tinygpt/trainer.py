@@ -37,10 +37,10 @@ from tinygpt.model import GPT, GPTConfig
 from tinygpt.optim import learning_rate, state_size
 from tinygpt.probe import choose, with_room
 from tinygpt.progress import Progress, planned_steps
-from tinygpt.report import StepReport as StepReport
-from tinygpt.report import TrainResult as TrainResult
-from tinygpt.report import metrics_line
 from tinygpt.staging import lock_folder, sweep
+from tinygpt.stepreport import StepReport as StepReport
+from tinygpt.stepreport import TrainResult as TrainResult
+from tinygpt.stepreport import metrics_line
 from tinygpt.trackers import Trackers, check_packages
 from tinygpt.trainconfig import CHANGEABLE, ENGINE, LIMITS, MEASURED
 from tinygpt.trainconfig import TrainConfig as TrainConfig
