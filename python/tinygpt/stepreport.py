@@ -3,9 +3,17 @@
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tinygpt.curves import Curves
 from tinygpt.evaluation import Evaluation
+from tinygpt.forecast import count, duration
+from tinygpt.runcharts import run_charts
+from tinygpt.svgchart import Chart, figure
+from tinygpt.tokenview import table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +103,40 @@ class TrainResult:
     """Steps skipped because loss or gradient was not finite, or the gradient a spike."""
     folder: Path | None
     """The run's folder."""
+
+    def plot(self) -> "NDArray[Any]":
+        """Draws what was measured with matplotlib, and returns the axes, one for each chart.
+
+        Raises:
+            ValueError: The run has no folder, so nothing was kept; or nothing is measured yet.
+            ImportError: matplotlib is not installed.
+        """
+        from tinygpt.runplot import plot  # with matplotlib, which nothing else here needs
+
+        return plot(self._charts())
+
+    def _repr_html_(self) -> str:
+        rows = {"ended": f"step {self.step:,} ({self.reason}), after {duration(self.seconds)}"}
+        rows["trained on"] = f"{count(self.tokens)} tokens"
+        if self.best_loss is not None:
+            rows["best validation loss"] = f"{self.best_loss:.4f} nats per token, step {self.best_step:,}"
+        for name, found in (("validation", self.evaluation), ("training", self.evaluation_train)):
+            if found is not None:
+                bits = "" if found.bits_per_byte is None else f", {found.bits_per_byte:.4f} bits per byte"
+                rows[f"last on {name} data"] = f"{found.loss:.4f} nats per token{bits}"
+        if self.skipped:
+            rows["steps skipped"] = f"{self.skipped:,}"
+        rows |= {} if self.folder is None else {"folder": str(self.folder)}
+        drawn = [] if self.folder is None else self._charts()[:2]
+        figures = "".join(f'<div style="width:24em">{figure(each)}</div>' for each in drawn)
+        return f'{table("TrainResult", rows)}<div style="display:flex;flex-wrap:wrap;gap:1em">{figures}</div>'
+
+    def _charts(self) -> list[Chart]:
+        if self.folder is None:
+            raise ValueError("the run has no folder, so its measurements were not kept; give the trainer folder=")
+        curves = Curves()
+        curves.read_on(self.folder / "metrics.jsonl")
+        return run_charts(curves)
 
 
 def metrics_line(report: StepReport, *, epoch: float) -> dict[str, Any]:

@@ -1,0 +1,340 @@
+"""Charts as inline SVG: pure functions of numbers, which need no script, no network and no colour to be read.
+
+A chart is drawn for a phone's width and grows with the room it is given. Series differ by dash and marker as well as by
+colour; colours are CSS variables with defaults, so that a page may set its own for light and dark.
+"""
+
+import html
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygpt.chartscale import Scale, number, scale_of
+from tinygpt.tokenview import visible
+
+_WIDTH, _HEIGHT = 360.0, 232.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 22.0, 24.0, 38.0
+MOST_STYLES = 12
+"""Series that can be told apart without colour."""
+_COLOURS = ("#2f77c4", "#c2571a", "#2b8f57", "#a8479b", "#8a7413", "#4b8f99")
+_DASHES = ("", "7 3", "2 3", "9 3 2 3")
+_LEVEL_DASHES = ("1 3", "5 2 1 2", "3 3", "8 2")
+_MARKERS = ("circle", "square", "triangle", "diamond", "cross", "plus")
+_MOST_MARKERS, _MOST_EVENTS, _TABLE_ROWS, _LABEL_ROOM = 24, 60, 10, 12.0
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One curve."""
+
+    name: str
+    """What the legend calls it."""
+    x: Sequence[float] | Array
+    """Places, ascending."""
+    y: Sequence[float] | Array
+    """Values; one that is not finite is a gap."""
+    style: int = 0
+    """Which dash, marker and colour, from 0 to below `MOST_STYLES`."""
+    has_markers: bool = False
+    """Whether points are marked, as where they are few."""
+    is_faint: bool = False
+    """Whether the line is thin, as where it shows every step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """A height to hold curves against."""
+
+    name: str
+    """What stands beside it."""
+    y: float
+    """The height."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Places at which something happened."""
+
+    name: str
+    """What."""
+    x: Sequence[float]
+    """Where."""
+    is_tall: bool = False
+    """Whether it is a line over all the height, else a cross at the foot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """What is drawn, with the units of both axes.
+
+    Example:
+        >>> chart = Chart(title="Loss", x_unit="steps", y_unit="nats", series=[Series(name="a", x=[1, 2], y=[9, 8])])
+        >>> svg(chart)[:26], chart.is_empty
+        ('<svg viewBox="0 0 360 232"', False)
+    """
+
+    title: str
+    """What the values are."""
+    x_unit: str
+    """Unit of the places."""
+    y_unit: str
+    """Unit of the values."""
+    series: Sequence[Series]
+    """The curves."""
+    levels: Sequence[Level] = ()
+    """Heights to hold them against."""
+    events: Sequence[Event] = ()
+    """What happened meanwhile."""
+    reach: tuple[float, float] | None = None
+    """Places that are to be within the chart, such as the ends of what other charts beside it show."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no curve has a value."""
+        return not any(np.isfinite(np.asarray(each.y, np.float64)).any() for each in self.series)
+
+
+def figure(chart: Chart) -> str:
+    """A chart with caption, legend and a table of its values, as one HTML element."""
+    caption = f"<figcaption><b>{_text(chart.title)}</b></figcaption>"
+    if chart.is_empty:
+        return f'<figure class="chart">{caption}<p>No values.</p></figure>'
+    more = f"<details><summary>Values</summary>{_table(chart)}</details>"
+    is_plain = len(chart.series) == 1 and not chart.levels and not any(len(each.x) for each in chart.events)
+    return f'<figure class="chart">{caption}{"" if is_plain else legend(chart)}{svg(chart)}{more}</figure>'
+
+
+def svg(chart: Chart) -> str:
+    """The drawing alone; what could not be seen in it is said in its title."""
+    x_scale, y_scale = _scales(chart)
+    summary = " ".join(_summary(chart))
+    style = "display:block;width:100%;height:auto;font:12px system-ui,sans-serif"
+    parts = [f'<svg viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img" style="{style}" fill="currentColor" ']
+    parts.append(f'aria-label="{summary}"><title>{summary}</title>')
+    parts += _axes(chart, x_scale, y_scale)
+    parts += _events(chart.events, x_scale)
+    for i, level in enumerate(chart.levels):
+        parts.append(_level_line(i, y_scale(level.y)))
+    for series in chart.series:
+        parts += _curve(chart, series, x_scale, y_scale)
+    parts += _level_labels(chart.levels, y_scale)
+    return "".join([*parts, "</svg>"])
+
+
+def legend(chart: Chart) -> str:
+    """What each line of a chart is, as an HTML list: dashes and markers tell it without colour."""
+    rows = []
+    for each in chart.series:
+        marker = _marker(each.style, 14, 6) if each.has_markers else ""
+        rows.append(f"<li>{_swatch(_stroke(each, 2.0), marker)} {_text(each.name)}</li>")
+    rows += [
+        f"<li>{_swatch(_level_stroke(i))} {_text(each.name)}: {number(each.y)}</li>"
+        for i, each in enumerate(chart.levels)
+    ]
+    for event in (each for each in chart.events if len(each.x)):
+        shape = _tall(14, 1, 11) if event.is_tall else _cross(14, 6)
+        n = "" if len(event.x) == 1 else f" ({len(event.x):,})"
+        rows.append(f"<li>{_swatch('', shape)} {_text(event.name)}{n}</li>")
+    style = "list-style:none;margin:0;padding:0;display:flex;flex-wrap:wrap;gap:0 1em;font-size:0.85em"
+    return f'<ul class="legend" style="{style}">{"".join(rows)}</ul>'
+
+
+def thinned(x: Array, y: Array, columns: npt.NDArray[np.int64]) -> Iterator[tuple[float, float, bool]]:
+    """Of each column of pixels the lowest and the highest point, in order; and whether a gap comes before it.
+
+    Args:
+        x: Places, ascending.
+        y: Values; what is not finite is a gap.
+        columns: The column of each place, ascending.
+    """
+    is_there = np.isfinite(y)
+    gaps = np.cumsum(~is_there)  # a change between two points tells a gap between them
+    kept = np.flatnonzero(is_there)
+    if not len(kept):
+        return
+    starts = np.flatnonzero(np.diff(columns[kept], prepend=-1 + columns[kept[0]]))
+    chosen: list[int] = []
+    for start, end in pairwise([*starts.tolist(), len(kept)]):
+        values = y[kept[start:end]]
+        chosen += sorted({int(kept[start + values.argmin()]), int(kept[start + values.argmax()])})
+    before = gaps[chosen[0]]
+    for i in chosen:
+        yield float(x[i]), float(y[i]), bool(gaps[i] != before)
+        before = gaps[i]
+
+
+def _scales(chart: Chart) -> tuple[Scale, Scale]:
+    reach = np.array(chart.reach or (), np.float64)
+    xs = (
+        [reach]
+        + [np.asarray(each.x, np.float64) for each in chart.series]
+        + [np.asarray(e.x, np.float64) for e in chart.events]
+    )
+    ys = [np.asarray(each.y, np.float64) for each in chart.series]
+    values = np.concatenate(ys) if ys else np.zeros(0)
+    places = np.concatenate(xs) if xs else np.zeros(0)
+    extra = np.array([each.y for each in chart.levels], np.float64)
+    x_scale = scale_of(places, _LEFT, _WIDTH - _RIGHT, most_ticks=6, is_log=False)
+    return x_scale, scale_of(values, _HEIGHT - _BOTTOM, _TOP, most_ticks=7, extra=extra)
+
+
+def _axes(chart: Chart, x_scale: Scale, y_scale: Scale) -> Iterator[str]:
+    left, right, foot = _LEFT, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    for value, label in y_scale.ticks:
+        y = y_scale(value)
+        yield f'<path d="M{left:.0f} {y:.1f}H{right:.0f}" stroke="currentColor" stroke-opacity=".15"/>'
+        yield f'<text x="{left - 5:.0f}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
+    for value, label in x_scale.ticks:
+        x = x_scale(value)
+        yield f'<path d="M{x:.1f} {foot:.0f}v4" stroke="currentColor" stroke-opacity=".6"/>'
+        yield f'<text x="{x:.1f}" y="{foot + 16:.0f}" text-anchor="middle">{label}</text>'
+    frame = f"M{left:.0f} {_TOP:.0f}V{foot:.0f}H{right:.0f}"
+    yield f'<path d="{frame}" fill="none" stroke="currentColor" stroke-opacity=".6"/>'
+    kind = " (log scale)" if y_scale.is_log else ""
+    yield f'<text x="4" y="13">{_text(chart.y_unit)}{kind}</text>'
+    middle = (left + right) / 2
+    yield f'<text x="{middle:.0f}" y="{_HEIGHT - 5:.0f}" text-anchor="middle">{_text(chart.x_unit)}</text>'
+
+
+def _curve(chart: Chart, series: Series, x_scale: Scale, y_scale: Scale) -> Iterator[str]:
+    x, y = np.asarray(series.x, np.float64), np.asarray(series.y, np.float64)
+    if y_scale.is_log:
+        y = np.where(y > 0, y, np.nan)
+    columns = np.round(x_scale.all(x) if len(x) else x).astype(np.int64)
+    points = [(x_scale(a), y_scale(b), gap) for a, b, gap in thinned(x, y, columns)]
+    if not points:
+        return
+    path, after = [], [gap for _, _, gap in points[1:]] + [True]
+    for i, (px, py, gap) in enumerate(points):
+        path.append(f"{'M' if gap or not i else 'L'}{px:.1f} {py:.1f}")
+        if (gap or not i) and after[i]:
+            path.append("h.01")  # a point alone is a dot
+    yield f'<path d="{"".join(path)}" fill="none" stroke-linejoin="round" stroke-linecap="round" {_stroke(series)}/>'
+    if not series.has_markers:
+        return
+    there = np.flatnonzero(np.isfinite(y))
+    picked = there if len(there) <= _MOST_MARKERS else there[np.linspace(0, len(there) - 1, _MOST_MARKERS).astype(int)]
+    for i in picked.tolist():
+        words = f"{series.name}: {number(float(y[i]))} {chart.y_unit} at {number(float(x[i]))} {chart.x_unit}"
+        shape = _marker(series.style, x_scale(float(x[i])), y_scale(float(y[i])))
+        yield f"<g>{shape}<title>{_text(words)}</title></g>"
+
+
+def _events(events: Sequence[Event], x_scale: Scale) -> Iterator[str]:
+    foot = _HEIGHT - _BOTTOM
+    for event in events:
+        places = sorted({round(x_scale(x)) for x in event.x})
+        places = places if len(places) <= _MOST_EVENTS else places[:: -(-len(places) // _MOST_EVENTS)]
+        for x in places:
+            yield _tall(x, _TOP, foot) if event.is_tall else _cross(x, foot)
+
+
+def _tall(x: float, top: float, foot: float) -> str:
+    return (
+        f'<path d="M{x:.1f} {top:.0f}V{foot:.0f}" stroke="currentColor" stroke-opacity=".55" stroke-dasharray="1 2"/>'
+    )
+
+
+def _cross(x: float, y: float) -> str:
+    return f'<path d="M{x - 3:.1f} {y - 3:.1f}l6 6m-6 0l6 -6" stroke="currentColor" stroke-width="1.6"/>'
+
+
+def _stroke(series: Series, width: float | None = None) -> str:
+    dash = _DASHES[series.style % len(_DASHES)]
+    width = width or (1.0 if series.is_faint else 1.8)
+    dashes = f' stroke-dasharray="{dash}"' if dash else ""
+    return f'style="stroke:{_colour(series.style)}" stroke-width="{width}"{dashes}'
+
+
+def _colour(style: int) -> str:
+    i = style % len(_COLOURS)
+    return f"var(--series-{i},{_COLOURS[i]})"
+
+
+def _marker(style: int, x: float, y: float) -> str:
+    """A small shape, filled with the ground where it has an inside: lines that cross it stay readable."""
+    shape, colour = _MARKERS[style % len(_MARKERS)], _colour(style)
+    paths = {
+        "square": f"M{x - 3:.1f} {y - 3:.1f}h6v6h-6z",
+        "triangle": f"M{x:.1f} {y - 3.8:.1f}l3.8 6.6h-7.6z",
+        "diamond": f"M{x:.1f} {y - 4.2:.1f}l4.2 4.2l-4.2 4.2l-4.2 -4.2z",
+        "cross": f"M{x - 3:.1f} {y - 3:.1f}l6 6m-6 0l6 -6",
+        "plus": f"M{x - 4:.1f} {y:.1f}h8m-4 -4v8",
+    }
+    style_text = f'style="stroke:{colour};fill:var(--card,none)" stroke-width="1.5"'
+    if shape == "circle":
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" {style_text}/>'
+    return f'<path d="{paths[shape]}" {style_text}/>'
+
+
+def _level_stroke(i: int) -> str:
+    dash = _LEVEL_DASHES[i % len(_LEVEL_DASHES)]
+    return f'stroke="currentColor" stroke-opacity=".8" stroke-width="1.4" stroke-dasharray="{dash}"'
+
+
+def _level_line(i: int, y: float) -> str:
+    return f'<path d="M{_LEFT:.0f} {y:.1f}H{_WIDTH - _RIGHT:.0f}" {_level_stroke(i)}/>'
+
+
+def _level_labels(levels: Sequence[Level], y_scale: Scale) -> Iterator[str]:
+    """Names over their lines, moved apart where lines are close."""
+    last = math.inf
+    for level in sorted(levels, key=lambda each: each.y):
+        last = max(_TOP + 2, min(y_scale(level.y) - 3, last - _LABEL_ROOM))
+        yield (
+            f'<text x="{_WIDTH - _RIGHT:.0f}" y="{last:.1f}" text-anchor="end" font-size="11" paint-order="stroke" '
+            f'style="stroke:var(--card,none);stroke-width:3px">{_text(level.name)}</text>'
+        )
+
+
+def _swatch(stroke: str, shape: str = "") -> str:
+    line = f'<path d="M0 6H28" fill="none" {stroke}/>' if stroke else ""
+    return f'<svg width="28" height="12" viewBox="0 0 28 12" aria-hidden="true">{line}{shape}</svg>'
+
+
+def _summary(chart: Chart) -> Iterator[str]:
+    """The chart in words, escaped."""
+    yield f"{_text(chart.title)}, {_text(chart.y_unit)} over {_text(chart.x_unit)}."
+    for each in chart.series:
+        y = np.asarray(each.y, np.float64)
+        y = y[np.isfinite(y)]
+        if len(y):
+            ends = f"from {number(float(y[0]))} to {number(float(y[-1]))}"
+            yield f"{_text(each.name)}: {ends}, lowest {number(float(y.min()))}, highest {number(float(y.max()))}."
+    for level in chart.levels:
+        yield f"{_text(level.name)}: {number(level.y)}."
+
+
+def _table(chart: Chart) -> str:
+    """Values at places spread over the chart, the nearest of each curve."""
+    marked = [each for each in chart.series if each.has_markers and len(each.x)] or list(chart.series)
+    places = np.unique(np.concatenate([np.asarray(each.x, np.float64) for each in marked]))
+    places = (
+        places[np.unique(np.linspace(0, len(places) - 1, _TABLE_ROWS).round().astype(int))] if len(places) else places
+    )
+    heads = "".join(f'<th scope="col">{_text(each.name)}</th>' for each in chart.series)
+    rows = ""
+    for place in places.tolist():
+        cells = "".join(f"<td>{_at(each, place)}</td>" for each in chart.series)
+        rows += f'<tr><th scope="row">{number(place)}</th>{cells}</tr>'
+    head = f'<thead><tr><th scope="col">{_text(chart.x_unit)}</th>{heads}</tr></thead>'
+    return f'<div class="wide" tabindex="0"><table>{head}<tbody>{rows}</tbody></table></div>'
+
+
+def _at(series: Series, place: float) -> str:
+    """The last value up to a place."""
+    x = np.asarray(series.x, np.float64)
+    i = int(np.searchsorted(x, place, side="right")) - 1
+    if i < 0 or not math.isfinite(series.y[i]):
+        return ""
+    return number(float(series.y[i]))
+
+
+def _text(text: str) -> str:
+    return html.escape(visible(text))
