@@ -11,7 +11,7 @@ Array = npt.NDArray[np.float64]
 _LETTERS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _LOG_FROM = 30.0
 """A largest value that is so many times the median would press all others to the floor of a linear axis."""
-_MOST = 1e300
+_LEAST, _MOST = 1e-300, 1e300
 _MOST_WITH_LETTER = 1e15
 
 
@@ -40,7 +40,7 @@ class Scale:
         """The places of values; what is outside is put at the edge."""
         clipped = np.clip(values, self.low, self.high)
         if self.is_log:
-            share = np.log10(clipped / self.low) / math.log10(self.high / self.low)
+            share = (np.log10(clipped) - math.log10(self.low)) / (math.log10(self.high) - math.log10(self.low))
         else:
             share = (clipped - self.low) / (self.high - self.low)
         return np.asarray(self.start + (self.end - self.start) * share)
@@ -75,10 +75,10 @@ def scale_of(
         >>> scale_of(np.array([1.0, 9.0]), 0, 100, most_ticks=5).ticks
         [(2.0, '2'), (4.0, '4'), (6.0, '6'), (8.0, '8')]
     """
-    values = values[np.isfinite(values)].clip(-_MOST, _MOST)
+    values = _within(values)
     if is_log is None:
         is_log = len(values) > 2 and values.min() > 0 and values.max() > _LOG_FROM * np.median(values)
-    whole = values if extra is None else np.concatenate([values, extra[np.isfinite(extra)]])
+    whole = values if extra is None else np.concatenate([values, _within(extra)])
     if is_log:
         whole = whole[whole > 0]
     low, high = (float(whole.min()), float(whole.max())) if len(whole) else (0.0, 1.0)
@@ -105,6 +105,12 @@ def number(value: float) -> str:
         if 10_000 <= abs(value) < _MOST_WITH_LETTER and abs(value) >= size:
             return f"{_short(value / size)} {letter}"
     return _short(value)
+
+
+def _within(values: Array) -> Array:
+    """The finite ones, within what can be reckoned with."""
+    values = values[np.isfinite(values)].clip(-_MOST, _MOST)
+    return np.where(np.abs(values) < _LEAST, 0.0, values)
 
 
 def _ticks(scale: Scale) -> Iterator[float]:

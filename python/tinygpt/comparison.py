@@ -113,7 +113,7 @@ def _warnings(named: Mapping[str, RunFacts]) -> Iterator[str]:
 
 def _judged_on(run: RunFacts) -> tuple[object, ...]:
     """What tells one measure from another, but for the tokenizer."""
-    config = run.setting.get("config") or {}
+    config = run.setting["config"]
     texts = [
         tuple((shard.bytes, shard.documents) for shard in each.manifest.splits.get("val", ()))
         if each.manifest
@@ -139,7 +139,7 @@ def _differing(runs: Sequence[RunFacts]) -> list[tuple[str, ...]]:
 
 def _flat(run: RunFacts) -> Iterator[tuple[str, object]]:
     for key, heading in _SETTINGS.items():
-        yield from ((f"{heading}: {name}", value) for name, value in (run.setting.get(key) or {}).items())
+        yield from ((f"{heading}: {name}", value) for name, value in run.setting[key].items())
     if run.setting.get("processor"):
         yield "machine: processor", run.setting["processor"]
     for source in run.sources:

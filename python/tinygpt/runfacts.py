@@ -95,7 +95,7 @@ class RunFacts:
     def total_steps(self) -> int | None:
         """Steps that it was to take, where known."""
         if not self.sessions:
-            planned = (self.setting.get("config") or {}).get("max_steps")
+            planned = self.setting["config"].get("max_steps")
             return planned if isinstance(planned, int) else None
         left, forecast = self.sessions[-1].forecast.get("steps"), self.progress.get("forecast_steps")
         total = self.sessions[-1].from_step + left if isinstance(left, int) else forecast
@@ -138,6 +138,7 @@ def run_facts(folder: Path, *, curves: Curves | None = None, evaluation: Path | 
     newest = next((path for step in reversed(steps) if (path := runfolder.step_folder(folder, step))), None)
     saved = {} if newest is None else _object(newest / "trainer.json", notes)
     setting = dict(sessions[-1].facts) if sessions else saved
+    setting |= {name: _mapping(setting.get(name)) for name in ("model", "config", "engine", "environment", "data")}
     judged = None
     if evaluation is not None or (folder / EVALUATION).is_file():
         judged = read_evaluation(evaluation or folder / EVALUATION)
@@ -154,7 +155,7 @@ def run_facts(folder: Path, *, curves: Curves | None = None, evaluation: Path | 
             step: tuple(name for name, at in pointers.items() if at == runfolder.step_folder(folder, step))
             for step in steps
         },
-        sources=tuple(_sources(folder, _mapping(setting.get("data")), notes)),
+        sources=tuple(_sources(folder, setting["data"], notes)),
         judged=judged,
         n_parameters=_n_parameters(setting, newest),
         notes=tuple(notes),
@@ -221,7 +222,7 @@ def _share(weight: object) -> float:
 
 def _options(path: Path, setting: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     """The options of the command that are no settings of model or training."""
-    known = {*_mapping(setting.get("model")), *_mapping(setting.get("config"))}
+    known = {*setting["model"], *setting["config"]}
     try:
         found = {key: value for key, value, _ in entries(str(path))} if path.is_file() else {}
     except (ValueError, OSError) as error:

@@ -157,7 +157,7 @@ def report_page(run: RunFacts, *, findings: Sequence[AnyFinding] = ()) -> str:
         evaluate_command=evaluate_command(run),
         samples=samples,
         samples_told=_samples_told(run, samples),
-        prompt=(run.setting.get("config") or {}).get("sample_prompt") or "",
+        prompt=run.setting["config"].get("sample_prompt") or "",
         tokenizer=tokenizer,
         data=data_pages(run.sources),
         forecasts=list(forecasts(run)),
@@ -172,7 +172,7 @@ def report_page(run: RunFacts, *, findings: Sequence[AnyFinding] = ()) -> str:
 
 def levels(run: RunFacts) -> tuple[dict[str, float], dict[str, float]]:
     """What a run's curves are held against: nats per token, and bits per byte, by name."""
-    vocab_size = (run.setting.get("model") or {}).get("vocab_size")
+    vocab_size = run.setting["model"].get("vocab_size")
     losses = {"guessing": math.log(vocab_size)} if isinstance(vocab_size, int) and vocab_size > 1 else {}
     if run.judged is None:
         return losses, {}
@@ -206,7 +206,7 @@ def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
 
 
 def _samples_told(run: RunFacts, shown: Sequence[Sample]) -> str:
-    prompt = (run.setting.get("config") or {}).get("sample_prompt")
+    prompt = run.setting["config"].get("sample_prompt")
     begins = "The underlined beginning was given." if prompt else "Each begins a document."
     more = "" if len(shown) == len(run.curves.samples) else f" {len(shown)} of them, spread over the run."
     return begins + more

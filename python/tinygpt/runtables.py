@@ -97,9 +97,9 @@ def forecasts(run: RunFacts) -> Iterator[tuple[str, ...]]:
 def settings(run: RunFacts) -> tuple[list[tuple[str, Pairs]], list[tuple[str, Pairs]]]:
     """What was chosen, which is what differs from the defaults of the classes; and everything."""
     groups: dict[str, Mapping[str, Any]] = {
-        "Model": run.setting.get("model") or {},
-        "Training": run.setting.get("config") or {},
-        "Engine": run.setting.get("engine") or {},
+        "Model": run.setting["model"],
+        "Training": run.setting["config"],
+        "Engine": run.setting["engine"],
         "Text": run.options,
     }
     defaults: dict[str, dict[str, Any]] = {
@@ -121,7 +121,7 @@ def settings(run: RunFacts) -> tuple[list[tuple[str, Pairs]], list[tuple[str, Pa
 
 def machine(run: RunFacts) -> Iterator[tuple[str, str]]:
     """Where it was trained, and by which versions."""
-    facts = run.setting.get("environment") or {}
+    facts = run.setting["environment"]
     if run.setting.get("processor"):
         yield "processor", str(run.setting["processor"])
     names = {"device": "device", "cpus": "logical processors", "platform": "system"}

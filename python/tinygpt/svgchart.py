@@ -17,7 +17,8 @@ from tinygpt.chartscale import Scale, number, scale_of
 from tinygpt.tokenview import visible
 
 _WIDTH, _HEIGHT = 360.0, 232.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 22.0, 24.0, 38.0
+_RIGHT, _TOP, _BOTTOM = 22.0, 24.0, 38.0
+_LEAST_LEFT, _DIGIT = 36.0, 7.8
 MOST_STYLES = 12
 """Series that can be told apart without colour."""
 _COLOURS = ("#2f77c4", "#c2571a", "#2b8f57", "#a8479b", "#8a7413", "#4b8f99")
@@ -120,7 +121,7 @@ def svg(chart: Chart) -> str:
     parts += _axes(chart, x_scale, y_scale)
     parts += _events(chart.events, x_scale)
     for i, level in enumerate(chart.levels):
-        parts.append(_level_line(i, y_scale(level.y)))
+        parts.append(_level_line(i, x_scale, y_scale(level.y)))
     for series in chart.series:
         parts += _curve(chart, series, x_scale, y_scale)
     parts += _level_labels(chart.levels, y_scale)
@@ -180,12 +181,13 @@ def _scales(chart: Chart) -> tuple[Scale, Scale]:
     values = np.concatenate(ys) if ys else np.zeros(0)
     places = np.concatenate(xs) if xs else np.zeros(0)
     extra = np.array([each.y for each in chart.levels], np.float64)
-    x_scale = scale_of(places, _LEFT, _WIDTH - _RIGHT, most_ticks=6, is_log=False)
-    return x_scale, scale_of(values, _HEIGHT - _BOTTOM, _TOP, most_ticks=7, extra=extra)
+    y_scale = scale_of(values, _HEIGHT - _BOTTOM, _TOP, most_ticks=7, extra=extra)
+    left = max(_LEAST_LEFT, 9 + _DIGIT * max((len(label) for _, label in y_scale.ticks), default=0))
+    return scale_of(places, left, _WIDTH - _RIGHT, most_ticks=6, is_log=False), y_scale
 
 
 def _axes(chart: Chart, x_scale: Scale, y_scale: Scale) -> Iterator[str]:
-    left, right, foot = _LEFT, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    left, right, foot = x_scale.start, x_scale.end, _HEIGHT - _BOTTOM
     for value, label in y_scale.ticks:
         y = y_scale(value)
         yield f'<path d="M{left:.0f} {y:.1f}H{right:.0f}" stroke="currentColor" stroke-opacity=".15"/>'
@@ -278,8 +280,8 @@ def _level_stroke(i: int) -> str:
     return f'stroke="currentColor" stroke-opacity=".8" stroke-width="1.4" stroke-dasharray="{dash}"'
 
 
-def _level_line(i: int, y: float) -> str:
-    return f'<path d="M{_LEFT:.0f} {y:.1f}H{_WIDTH - _RIGHT:.0f}" {_level_stroke(i)}/>'
+def _level_line(i: int, x_scale: Scale, y: float) -> str:
+    return f'<path d="M{x_scale.start:.0f} {y:.1f}H{x_scale.end:.0f}" {_level_stroke(i)}/>'
 
 
 def _level_labels(levels: Sequence[Level], y_scale: Scale) -> Iterator[str]:
