@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from run_folder import ended, metrics, session, whole, written
 from test_runreport import parsed, references, skeleton
+from tinygpt.chart import MOST_STYLES
 from tinygpt.comparison import comparison_page, write_comparison
 from tinygpt.runfacts import run_facts
-from tinygpt.svgchart import MOST_STYLES
 
 
 def page_of(*folders: Path) -> str:

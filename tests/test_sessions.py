@@ -21,8 +21,8 @@ def test_sessions_follow_one_another(tmp_path: Path) -> None:
             pass
     found = read_sessions(tmp_path)
     assert [(each.from_step, each.end_step, each.reason, each.command) for each in found] == [
-        (0, 7, "steps", "tinygpt train"),
-        (7, 7, "steps", "tinygpt train"),
+        (0, 7, "all steps", "tinygpt train"),
+        (7, 7, "all steps", "tinygpt train"),
     ]
 
 

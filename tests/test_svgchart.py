@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tinygpt.chart import MOST_STYLES, Chart, Event, Level, Series
 from tinygpt.chartscale import number, scale_of
-from tinygpt.svgchart import MOST_STYLES, Chart, Event, Level, Series, figure, legend, svg, thinned
+from tinygpt.svgchart import figure, legend, svg, thinned
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygpt.chart import MOST_STYLES, Chart, Series
 from tinygpt.chartscale import number
 from tinygpt.forecast import count, duration
 from tinygpt.reportpage import page
@@ -14,7 +15,6 @@ from tinygpt.runcharts import in_time
 from tinygpt.runfacts import RunFacts, run_facts
 from tinygpt.runtables import in_words
 from tinygpt.staging import write_file
-from tinygpt.svgchart import MOST_STYLES, Chart, Series
 
 # Column of metrics.csv, title, unit, whether its points are few.
 _DRAWN = (
@@ -97,7 +97,8 @@ def _chart(places: Mapping[str, Any], x_unit: str, title: str, unit: str, has_ma
         Series(name=name, x=x, y=y, style=style, has_markers=has_markers, is_faint=not has_markers)
         for style, (name, (x, y)) in enumerate(places.items())
     ]
-    return Chart(title=title, x_unit=x_unit, y_unit=unit, series=series)
+    furthest = max((float(x.max()) for x, _ in places.values() if len(x)), default=1.0)
+    return Chart(title=title, x_unit=x_unit, y_unit=unit, series=series, reach=(0.0, furthest))
 
 
 def _warnings(named: Mapping[str, RunFacts]) -> Iterator[str]:
@@ -126,15 +127,11 @@ def _judged_on(run: RunFacts) -> tuple[object, ...]:
 
 def _differing(runs: Sequence[RunFacts]) -> list[tuple[str, ...]]:
     """Every setting that is not the same in all runs."""
-    rows: dict[str, list[object]] = {}
+    rows: dict[str, list[str]] = {}
     for i, run in enumerate(runs):
         for name, value in _flat(run):
-            rows.setdefault(name, [None] * len(runs))[i] = value
-    return [
-        (name, *(in_words(value) for value in values))
-        for name, values in rows.items()
-        if len(set(map(repr, values))) > 1
-    ]
+            rows.setdefault(name, [""] * len(runs))[i] = in_words(value)
+    return [(name, *values) for name, values in rows.items() if len(set(values)) > 1]
 
 
 def _flat(run: RunFacts) -> Iterator[tuple[str, object]]:

@@ -12,9 +12,10 @@ import jinja2
 from markupsafe import Markup
 
 from tinygpt import __version__
+from tinygpt.chart import Chart
 from tinygpt.chartscale import number
 from tinygpt.forecast import count, duration
-from tinygpt.svgchart import Chart, figure
+from tinygpt.svgchart import figure
 from tinygpt.tokenview import visible
 
 _TEMPLATES = ("page.html", "tables.html", "run.html", "comparison.html")

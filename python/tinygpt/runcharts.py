@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from tinygpt.chart import Chart, Event, Level, Series
 from tinygpt.curves import Array, Curves
-from tinygpt.svgchart import Chart, Event, Level, Series
 
 SPLITS = {"evaluation": "validation", "evaluation_train": "training, same measure"}
 _TIMES = ((172_800, 86_400, "days"), (7200, 3600, "hours"), (180, 60, "minutes"), (0, 1, "seconds"))

@@ -110,9 +110,7 @@ class RunFacts:
             return "how it ended is not recorded"
         if self.sessions[-1].end is None:
             return "stopped without a word: killed, or another machine is at it"
-        reason = self.sessions[-1].reason
-        known = {"steps": "all steps", "seconds": "the time was over", "patience": "patience was over"}
-        return f"ended: {known.get(reason, reason)}"
+        return f"ended: {self.sessions[-1].reason}"
 
 
 def run_facts(folder: Path, *, curves: Curves | None = None, evaluation: Path | None = None) -> RunFacts:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinygpt.chart import Chart
 from tinygpt.chartscale import scale_of
-from tinygpt.svgchart import Chart
 
 _STYLES = ("-", "--", ":", "-.")
 _MARKERS = "os^Dx+"

@@ -141,7 +141,7 @@ def session_rows(run: RunFacts) -> list[tuple[str, ...]]:
 def _session_row(run: RunFacts, i: int) -> tuple[str, ...]:
     session = run.sessions[i]
     is_last = i == len(run.sessions) - 1
-    ended = run.state if is_last else "without a word" if session.end is None else session.reason
+    ended = session.reason if session.end is not None else run.state if is_last else "without a word"
     to_step = session.end_step if session.end_step is not None else run.step if is_last else None
     return session.began, ended, f"{session.from_step:,}", "" if to_step is None else f"{to_step:,}"
 
@@ -150,18 +150,22 @@ def checkpoints(run: RunFacts) -> str:
     """Those that are kept, in words."""
     if not run.checkpoints:
         return "None yet."
-    named = [f"step {step:,}{f' ({chr(44).join(names)})' if names else ''}" for step, names in run.checkpoints.items()]
+    pointers = {step: ", ".join(names) for step, names in run.checkpoints.items()}
+    named = [f"step {step:,}" + (f" ({names})" if names else "") for step, names in pointers.items()]
     return "; ".join(named)
 
 
 def in_words(value: object) -> str:
     """A setting as a person reads it."""
-    words = {None: "none", True: "on", False: "off", "": "empty"}
-    if value is None or isinstance(value, bool) or value == "":
-        return words[value]
+    if value is None or value == "":
+        return "none" if value is None else "empty"
+    if str(value).lower() in ("true", "false"):
+        return "on" if str(value).lower() == "true" else "off"
     if isinstance(value, float):
         return number(value)
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) and value >= 100_000 else str(value)
 
 
 def _number(value: object) -> float | None:

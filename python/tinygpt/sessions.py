@@ -19,6 +19,7 @@ from typing import Any
 from tinygpt.staging import write_file
 
 SESSIONS = "sessions.jsonl"
+_REASONS = {"steps": "all steps", "seconds": "the time was over", "patience": "patience was over"}
 _FORMAT = {"format": "tinygpt-session", "version": 1}
 
 
@@ -71,8 +72,9 @@ class Session:
 
     @property
     def reason(self) -> str:
-        """Why it ended."""
-        return "" if self.end is None else str(self.end.get("reason"))
+        """Why it ended, in words."""
+        reason = "" if self.end is None else str(self.end.get("reason"))
+        return _REASONS.get(reason, reason)
 
 
 @contextmanager

@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinygpt.chart import Chart
 from tinygpt.curves import Curves
 from tinygpt.evaluation import Evaluation
 from tinygpt.forecast import count, duration
 from tinygpt.runcharts import run_charts
-from tinygpt.svgchart import Chart, figure
+from tinygpt.svgchart import figure
 from tinygpt.tokenview import table
 
 if TYPE_CHECKING:

@@ -7,98 +7,26 @@ colour; colours are CSS variables with defaults, so that a page may set its own 
 import html
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from tinygpt.chart import Chart, Event, Series
 from tinygpt.chartscale import Scale, number, scale_of
 from tinygpt.tokenview import visible
 
 _WIDTH, _HEIGHT = 360.0, 232.0
 _RIGHT, _TOP, _BOTTOM = 22.0, 24.0, 38.0
 _LEAST_LEFT, _DIGIT = 36.0, 7.8
-MOST_STYLES = 12
-"""Series that can be told apart without colour."""
 _COLOURS = ("#2f77c4", "#c2571a", "#2b8f57", "#a8479b", "#8a7413", "#4b8f99")
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 _LEVEL_DASHES = ("1 3", "5 2 1 2", "3 3", "8 2")
 _MARKERS = ("circle", "square", "triangle", "diamond", "cross", "plus")
-_MOST_MARKERS, _MOST_EVENTS, _TABLE_ROWS, _LABEL_ROOM = 24, 60, 10, 12.0
+_MOST_MARKERS, _MOST_EVENTS, _TABLE_ROWS = 24, 60, 10
+_LABEL_ROOM, _LETTER, _PROBES = 12.0, 6.8, 24
 
 Array = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Series:
-    """One curve."""
-
-    name: str
-    """What the legend calls it."""
-    x: Sequence[float] | Array
-    """Places, ascending."""
-    y: Sequence[float] | Array
-    """Values; one that is not finite is a gap."""
-    style: int = 0
-    """Which dash, marker and colour, from 0 to below `MOST_STYLES`."""
-    has_markers: bool = False
-    """Whether points are marked, as where they are few."""
-    is_faint: bool = False
-    """Whether the line is thin, as where it shows every step."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Level:
-    """A height to hold curves against."""
-
-    name: str
-    """What stands beside it."""
-    y: float
-    """The height."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """Places at which something happened."""
-
-    name: str
-    """What."""
-    x: Sequence[float]
-    """Where."""
-    is_tall: bool = False
-    """Whether it is a line over all the height, else a cross at the foot."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chart:
-    """What is drawn, with the units of both axes.
-
-    Example:
-        >>> chart = Chart(title="Loss", x_unit="steps", y_unit="nats", series=[Series(name="a", x=[1, 2], y=[9, 8])])
-        >>> svg(chart)[:26], chart.is_empty
-        ('<svg viewBox="0 0 360 232"', False)
-    """
-
-    title: str
-    """What the values are."""
-    x_unit: str
-    """Unit of the places."""
-    y_unit: str
-    """Unit of the values."""
-    series: Sequence[Series]
-    """The curves."""
-    levels: Sequence[Level] = ()
-    """Heights to hold them against."""
-    events: Sequence[Event] = ()
-    """What happened meanwhile."""
-    reach: tuple[float, float] | None = None
-    """Places that are to be within the chart, such as the ends of what other charts beside it show."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no curve has a value."""
-        return not any(np.isfinite(np.asarray(each.y, np.float64)).any() for each in self.series)
 
 
 def figure(chart: Chart) -> str:
@@ -124,7 +52,7 @@ def svg(chart: Chart) -> str:
         parts.append(_level_line(i, x_scale, y_scale(level.y)))
     for series in chart.series:
         parts += _curve(chart, series, x_scale, y_scale)
-    parts += _level_labels(chart.levels, y_scale)
+    parts += _level_labels(chart, x_scale, y_scale)
     return "".join([*parts, "</svg>"])
 
 
@@ -284,15 +212,44 @@ def _level_line(i: int, x_scale: Scale, y: float) -> str:
     return f'<path d="M{x_scale.start:.0f} {y:.1f}H{x_scale.end:.0f}" {_level_stroke(i)}/>'
 
 
-def _level_labels(levels: Sequence[Level], y_scale: Scale) -> Iterator[str]:
-    """Names over their lines, moved apart where lines are close."""
-    last = math.inf
-    for level in sorted(levels, key=lambda each: each.y):
-        last = max(_TOP + 2, min(y_scale(level.y) - 3, last - _LABEL_ROOM))
-        yield (
-            f'<text x="{_WIDTH - _RIGHT:.0f}" y="{last:.1f}" text-anchor="end" font-size="11" paint-order="stroke" '
-            f'style="stroke:var(--card,none);stroke-width:3px">{_text(level.name)}</text>'
-        )
+def _level_labels(chart: Chart, x_scale: Scale, y_scale: Scale) -> Iterator[str]:
+    """Names at their lines, at that end and on that side where they hide least of the curves and of one another."""
+    taken: list[tuple[float, float, float, float]] = []
+    for level in sorted(chart.levels, key=lambda each: each.y):
+        width, y = min(_LETTER * len(level.name), x_scale.end - x_scale.start), y_scale(level.y)
+        places = [
+            (left, base, left + width, base)
+            for base in (y - 3, y + _LABEL_ROOM, y - 3 - _LABEL_ROOM, y + 2 * _LABEL_ROOM)
+            for left in (x_scale.end - width, x_scale.start + 4)
+            if base - 9 >= _TOP - 8 and base <= _HEIGHT - _BOTTOM
+        ]
+        left, base, right, _ = min(places, key=lambda place: _hidden(chart, place, taken, x_scale, y_scale))
+        taken.append((left, base - _LABEL_ROOM, right, base))
+        x, anchor = (right, "end") if right > x_scale.end - 1 else (left, "start")
+        halo = 'font-size="11" paint-order="stroke" style="stroke:var(--card,none);stroke-width:3px"'
+        yield f'<text x="{x:.0f}" y="{base:.1f}" text-anchor="{anchor}" {halo}>{_text(level.name)}</text>'
+
+
+def _hidden(
+    chart: Chart,
+    place: tuple[float, float, float, float],
+    taken: Sequence[tuple[float, float, float, float]],
+    x_scale: Scale,
+    y_scale: Scale,
+) -> int:
+    """How much a label would hide: points of curves in its box, and labels, which count more."""
+    left, base, right, _ = place
+    top, hidden = base - _LABEL_ROOM, 0
+    for each in taken:
+        hidden += 1000 * (left < each[2] and each[0] < right and top < each[3] and each[1] < base)
+    probes = np.linspace(left, right, _PROBES)
+    for series in chart.series:
+        x, y = np.asarray(series.x, np.float64), np.asarray(series.y, np.float64)
+        there = np.isfinite(y)
+        if there.any():
+            line = np.interp(probes, x_scale.all(x[there]), y_scale.all(y[there]), np.nan, np.nan)
+            hidden += int(((line > top - 4) & (line < base + 4)).sum())
+    return hidden
 
 
 def _swatch(stroke: str, shape: str = "") -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from tinygpt._core import FormatError
+from tinygpt.chart import Chart, Series
 from tinygpt.foreigntokenizer import LoadedTokenizer, tokenizer_in
 from tinygpt.header import HEADER_BYTES, read_header
 from tinygpt.manifest import Manifest
-from tinygpt.svgchart import Chart, Series
 from tinygpt.tokenizer import Tokenizer
 from tinygpt.tokenview import escaped, shortened
 
