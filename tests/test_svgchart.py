@@ -3,6 +3,7 @@
 import math
 import time
 import xml.etree.ElementTree as ET
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -99,8 +100,17 @@ def test_styles_differ_without_colour() -> None:
 def test_labels_of_close_levels_do_not_overlap() -> None:
     levels = [Level(name=name, y=y) for name, y in (("zlib", 5.0), ("zstd", 4.99), ("5-gram", 4.98))]
     root = ET.fromstring(svg(chart(line([1.0, 9.0]), levels=levels)))
-    places = sorted(float(e.get("y", "0")) for e in root.iter("text") if e.text in ("zlib", "zstd", "5-gram"))
-    assert np.diff(places).min() >= 11
+    labels = [e for e in root.iter("text") if e.text in ("zlib", "zstd", "5-gram")]
+    for one, other in combinations(labels, 2):
+        is_apart = abs(float(one.get("y", "0")) - float(other.get("y", "0"))) >= 11
+        assert is_apart or one.get("text-anchor") != other.get("text-anchor")
+
+
+def test_a_label_keeps_clear_of_the_curves() -> None:
+    falling = line([9.0, 5.0, 3.0, 2.5, 2.2, 2.1, 2.05, 2.03, 2.02])
+    root = ET.fromstring(svg(chart(falling, levels=[Level(name="5-gram", y=1.9), Level(name="guessing", y=8.9)])))
+    anchors = {e.text: e.get("text-anchor") for e in root.iter("text") if e.text in ("5-gram", "guessing")}
+    assert anchors == {"5-gram": "start", "guessing": "end"}
 
 
 def test_the_title_tells_what_the_drawing_shows() -> None:

@@ -18,6 +18,7 @@ _MOST_POINTS = 1 << 16
 _MOST_SAMPLES = 64
 _BLOCK_BYTES = 1 << 20
 _MOST_STEPS = 1 << 53
+_NO_COLUMNS = frozenset(("step", "skipped"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +151,12 @@ class Curves:
         self.last, step = scalars(line), line["step"]
         self.n_lines += 1
         for name, value in self.last.items():
-            if name in ("step", "skipped") or not isinstance(value, int | float | None):
+            if name in _NO_COLUMNS or isinstance(value, str | list):
                 continue
-            self.columns.setdefault(name, Column()).add(step, _float(value))
+            column = self.columns.get(name)
+            if column is None:
+                column = self.columns[name] = Column()
+            column.add(step, value if type(value) is float else _float(value))
         if line.get("skipped"):
             self.skipped.add(step, 0.0)
         if isinstance(line.get("sample"), str):
@@ -175,9 +179,9 @@ class Curves:
         return places[inside], column.values()[inside]
 
 
-def _float(value: float | None) -> float:
+def _float(value: object) -> float:
     try:
-        return math.nan if value is None else float(value)
+        return float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:  # a whole number that no float holds
         return math.nan
 

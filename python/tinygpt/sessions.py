@@ -129,7 +129,7 @@ def is_held(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     found = re.fullmatch(r"process (\d+) on (.*)", owner)
-    if found is None or found[2] != socket.gethostname():
+    if found is None or found[2] != socket.gethostname() or os.name != "posix":  # elsewhere a signal 0 is a real one
         return False
     try:
         os.kill(int(found[1]), 0)
