@@ -138,9 +138,9 @@ def test_ticks_lie_within_the_axis_and_are_few(values: list[float]) -> None:
     assert all(20 - 1e-6 <= scale(value) <= 200 + 1e-6 for value in ticks)
 
 
-@given(st.floats(allow_nan=True, allow_infinity=True))
+@given(st.floats(-1e300, 1e300))
 def test_a_number_takes_few_characters_and_is_the_value(value: float) -> None:
     shown = number(value)
     assert len(shown) <= 12
-    if math.isfinite(value) and value and not shown.endswith((" k", " M", " G", " T")):
+    if value and not shown.endswith((" k", " M", " G", " T")):
         assert float(shown) == pytest.approx(value, rel=6e-3)

@@ -42,7 +42,11 @@ def plot(charts: Sequence[Chart]) -> NDArray[Any]:
 def _draw(chart: Chart, axis: Any) -> None:
     for each in chart.series:
         marker = _MARKERS[each.style % len(_MARKERS)] if each.has_markers else ""
-        style = {"linestyle": _STYLES[each.style % len(_STYLES)], "linewidth": 0.8 if each.is_faint else 1.5}
+        style = {
+            "color": f"C{each.style % 10}",
+            "linestyle": _STYLES[each.style % len(_STYLES)],
+            "linewidth": 0.8 if each.is_faint else 1.5,
+        }
         axis.plot(each.x, each.y, label=each.name, marker=marker, markersize=4, **style)
     for level in chart.levels:
         axis.axhline(level.y, linestyle=(0, (1, 3)), color="0.4", label=f"{level.name}: {level.y:.4g}")
