@@ -39,7 +39,7 @@ class Column:
         >>> column = Column()
         >>> for step in range(200_000):
         ...     column.add(step, 1000.0 if step == 77_777 else step % 7)
-        >>> len(column) <= 65_536, column.values().max(), column.at[-1]
+        >>> len(column) <= 65_536, column.most(), column.at[-1]
         (True, 1000.0, 199999.0)
     """
 

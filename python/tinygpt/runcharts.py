@@ -74,6 +74,7 @@ def in_time(seconds: Array) -> tuple[Array, str]:
     """Seconds in the unit that suits the longest of them, and its name.
 
     Example:
+        >>> import numpy as np
         >>> in_time(np.array([0.0, 5400.0]))
         (array([ 0., 90.]), 'minutes')
     """
