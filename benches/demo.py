@@ -84,7 +84,7 @@ def main() -> None:
         command(f"generate --checkpoint {RUN} --max-new-tokens 60 --temperature 0.7 --seed 1 --prompt", prompt)
     compare()
     print(
-        f"\nwritten: {DATA}/ (tokenizer.json, shards, manifest.json), {RUN}/ (config.yaml, metrics.jsonl, checkpoints)"
+        f"\nwritten: {DATA}/ (tokenizer.json, shards, manifest.json), {RUN}/ (report.html, config.yaml, metrics.jsonl, checkpoints)"
     )
     print("\nthe same with a folder of your own text:")
     program = Path(sys.executable).parent / "tinygpt"

@@ -25,44 +25,19 @@ def run_charts(
         bits: Bits per byte of others, by name.
         starts: Steps from which later sessions went on.
     """
-    events = [
-        Event(name="steps skipped", x=curves.skipped.at),
-        Event(name="a later session begins", x=starts, is_tall=True),
+    skipped = Event(name="steps skipped", x=curves.skipped.at)
+    later = Event(name="a later session begins", x=starts, is_tall=True)
+    memory = [
+        _series(curves, "memory_bytes", "held", 0, scale=1e-9),
+        _series(curves, "peak_memory_bytes", "most so far", 1, scale=1e-9),
     ]
     charts = [
-        Chart(
-            title="Loss",
-            x_unit="steps",
-            y_unit="nats per token",
-            series=[_series(curves, "loss", "training, each step", 0, is_faint=True), *_evaluated(curves, "loss")],
-            levels=[Level(name=name, y=value) for name, value in (losses or {}).items()],
-            events=events,
-        ),
-        Chart(
-            title="Bits per byte",
-            x_unit="steps",
-            y_unit="bits per byte",
-            series=list(_evaluated(curves, "bits_per_byte")),
-            levels=[Level(name=name, y=value) for name, value in (bits or {}).items()],
-        ),
+        replace(_loss_chart(curves, losses or {}), events=[skipped, later]),
+        _bits_chart(curves, bits or {}),
         _simple(curves, "learning_rate", "Learning rate", "rate"),
-        Chart(
-            title="Gradient norm",
-            x_unit="steps",
-            y_unit="norm before clipping",
-            series=[_series(curves, "grad_norm", "norm", 0)],
-            events=events[:1],
-        ),
+        replace(_simple(curves, "grad_norm", "Gradient norm", "norm before clipping"), events=[skipped]),
         _simple(curves, "tokens_per_second", "Speed", "tokens per second"),
-        Chart(
-            title="Memory",
-            x_unit="steps",
-            y_unit="GB",
-            series=[
-                _series(curves, "memory_bytes", "held", 0, scale=1e-9),
-                _series(curves, "peak_memory_bytes", "most so far", 1, scale=1e-9),
-            ],
-        ),
+        Chart(title="Memory", x_unit="steps", y_unit="GB", series=memory),
         _simple(curves, "gemm_fraction", "Share of the peak", "% of the products' peak", scale=100.0),
         _time_chart(curves),
     ]
@@ -81,6 +56,18 @@ def in_time(seconds: Array) -> tuple[Array, str]:
     longest = float(seconds.max()) if len(seconds) else 0.0
     size, name = next((size, name) for least, size, name in _TIMES if longest >= least)
     return seconds / size, name
+
+
+def _loss_chart(curves: Curves, others: Mapping[str, float]) -> Chart:
+    series = [_series(curves, "loss", "training, each step", 0, is_faint=True), *_evaluated(curves, "loss")]
+    levels = [Level(name=name, y=value) for name, value in others.items()]
+    return Chart(title="Loss", x_unit="steps", y_unit="nats per token", series=series, levels=levels)
+
+
+def _bits_chart(curves: Curves, others: Mapping[str, float]) -> Chart:
+    series = list(_evaluated(curves, "bits_per_byte"))
+    levels = [Level(name=name, y=value) for name, value in others.items()]
+    return Chart(title="Bits per byte", x_unit="steps", y_unit="bits per byte", series=series, levels=levels)
 
 
 def _evaluated(curves: Curves, figure: str) -> Iterator[Series]:

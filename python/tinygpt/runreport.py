@@ -152,6 +152,7 @@ def report_page(run: RunFacts, *, findings: Sequence[AnyFinding] = ()) -> str:
         findings=[_Shown(each) for each in findings],
         notes=notes,
         charts=run_charts(run.curves, losses=losses, bits=bits, starts=starts),
+        n_lines=run.curves.n_lines,
         judged=run.judged,
         scale=[] if run.judged is None else scale(run.judged),
         evaluate_command=evaluate_command(run),
