@@ -231,3 +231,9 @@ def test_curves_are_read_on_between_two_pages(tmp_path: Path) -> None:
     write_report(written(tmp_path, metrics_jsonl=metrics(3)), curves=curves)
     write_report(written(tmp_path, metrics_jsonl=metrics(5)), curves=curves)
     assert curves.n_lines == 5
+
+
+def test_a_run_that_was_refused_has_no_page_and_no_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    with pytest.raises(OSError, match="no room"), LiveReport(tmp_path):
+        raise OSError("no room")
+    assert (len(recwarn), list(tmp_path.iterdir())) == (0, [])

@@ -13,7 +13,7 @@ from tinygpt.curves import Curves, Sample
 from tinygpt.datapage import data_pages
 from tinygpt.reportpage import page
 from tinygpt.runcharts import run_charts
-from tinygpt.runfacts import RunFacts, run_facts
+from tinygpt.runfacts import METRICS, RunFacts, run_facts
 from tinygpt.runtables import (
     checkpoints,
     evaluate_command,
@@ -83,7 +83,7 @@ class LiveReport:
             self._write()
 
     def _write(self) -> None:
-        if self._folder is None or not self._folder.is_dir():
+        if self._folder is None or not (self._folder / METRICS).is_file():  # a run that was refused has no page
             return
         started = time.perf_counter()
         try:
