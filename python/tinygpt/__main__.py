@@ -22,6 +22,7 @@ VERBS = {
     "serve": "answer OpenAI's API with a trained model, and chat in a browser",
     "encode": "turn text into ids of tokens, and ids into text",
     "bench": "measure the tokenizer on a text of yours",
+    "report": "write a run as a page, or several beside one another",
     "show": "say what a file or folder is, and verify it",
 }
 

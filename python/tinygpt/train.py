@@ -6,6 +6,7 @@ if __name__ == "__main__":  # Ctrl-C may come during the imports below
     leave_on_interrupt()
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -116,6 +117,7 @@ def _train(argv: Sequence[str]) -> int:
         trainer.check_folder()
         if ranks.is_first:
             write_file(out / "config.yaml", settings)
+        trainer.command = shlex.join(["tinygpt", "train", *argv])
         return _fit(trainer, out)
 
 
@@ -342,7 +344,7 @@ def _fit(trainer: "Trainer", out: Path) -> int:
     with stop_on_signals(trainer.stop) as interruption:
         result = trainer.fit()
     _say_result(result)
-    names = ("best", "last", "metrics.jsonl", "metrics.csv", "tensorboard", "wandb", "config.yaml")
+    names = ("report.html", "best", "last", "metrics.jsonl", "metrics.csv", "tensorboard", "wandb", "config.yaml")
     print(f"written: {', '.join(str(out / name) for name in names if (out / name).exists())}")
     if trainer.tokenizer is not None:
         chat = " --chat" if trainer.is_chat else ""
