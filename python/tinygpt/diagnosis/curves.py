@@ -1,0 +1,42 @@
+"""Curves of a run as pure functions of points: smoothed, with what stands out of them, and their value at a step."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+
+# A line's loss above the median of its neighbours: noise stays below 6 median deviations in the healthy runs.
+SPIKE_NATS, SPIKE_DEVIATIONS = 0.5, 10.0
+
+
+def smoothed(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The points of a curve, each the median of it and its neighbours, two of them or a fortieth of all to each side.
+
+    Example:
+        >>> smoothed([(1, 5.0), (2, 4.0), (3, 9.0), (4, 3.0), (5, 2.0)])
+        [(1, 5.0), (2, 4.5), (3, 4.0), (4, 3.5), (5, 3.0)]
+    """
+    reach = max(2, len(points) // 40)
+    values = [value for _, value in points]
+    return [(step, median(values[max(0, i - reach) : i + reach + 1])) for i, (step, _) in enumerate(points)]
+
+
+def loss_spikes(points: Sequence[tuple[int, float]]) -> list[int]:
+    """The steps whose loss stands far above that of the lines around it."""
+    apart = [loss - middle for (_, loss), (_, middle) in zip(points, smoothed(points), strict=True)]
+    usual = median(map(abs, apart[2:-2])) if len(apart) > 8 else math.inf
+    limit = max(SPIKE_NATS, SPIKE_DEVIATIONS * usual)
+    return [step for (step, _), above in list(zip(points, apart, strict=True))[2:-2] if above > limit]
+
+
+def at(points: Sequence[tuple[int, float]], step: float) -> float:
+    """A curve's value at a step, on the line between its neighbours.
+
+    Example:
+        >>> at([(0, 4.0), (10, 2.0)], 5)
+        3.0
+    """
+    for (left, low), (right, high) in pairwise(points):
+        if left <= step <= right:
+            return low + (high - low) * (step - left) / max(1, right - left)
+    return points[-1][1] if step > points[-1][0] else points[0][1]
