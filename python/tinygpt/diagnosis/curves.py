@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import median
 
 # A line's loss above the median of its neighbours: noise stays below 6 median deviations in the healthy runs.
-SPIKE_NATS, SPIKE_DEVIATIONS = 0.5, 10.0
+SPIKE_NATS, SPIKE_DEVIATIONS = 1.0, 10.0
 
 
 def smoothed(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -129,7 +129,8 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "not-learning": ("undertrained", "many-epochs", "worse-than-zstd"),
     "undertrained": ("worse-than-zstd",),
     "long-warmup": ("undertrained",),
+    "little-text": ("undertrained",),
     "overfitting": ("little-text", "many-epochs", "worse-than-zstd"),
-    "other-validation": ("overfitting", "worse-than-zstd"),
+    "other-validation": ("overfitting", "undertrained", "worse-than-zstd"),
 }
 CHECKS: tuple[str, ...] = (*map(name_of, COURSE_CHECKS), *map(name_of, TEXT_CHECKS))

@@ -11,7 +11,7 @@ from tinygpt.diagnosis.record import Record
 from tinygpt.diagnosis.textfigures import RARE, TextFigures
 
 # What is learnt first is how often each token occurs; a model that is not past it after so many steps learns nothing.
-PAST_NATS, PAST_STEPS = 0.05, 100
+PAST_FRACTION, PAST_STEPS = 0.03, 100
 # A model holds about 2 bits a parameter (Allen-Zhu and Li 2024, arXiv:2404.05405). Recipes that work with dropout have
 # room for their text 1.2 times (the README's for one book) and 3.5 times (nanoGPT's for Shakespeare's characters).
 BITS_PER_PARAMETER, HELD_TIMES = 2.0, 4.0
@@ -24,7 +24,7 @@ def not_learning(record: Record, text: TextFigures) -> Finding | None:
     """A model that knows no more than how often each token occurs."""
     points = smoothed(record.losses)
     warmup = min(record.config.warmup_steps, record.total_steps or record.config.warmup_steps)
-    if not points or record.step < warmup + PAST_STEPS or points[-1][1] < text.guess_loss - PAST_NATS:
+    if not points or record.step < warmup + PAST_STEPS or points[-1][1] < (1 - PAST_FRACTION) * text.guess_loss:
         return None
     norms = [line["grad_norm"] for line in record.lines if isinstance(line.get("grad_norm"), int | float)]
     norm, usual = median(norms) if norms else math.nan, usual_rate(record.n_parameters)
@@ -65,7 +65,7 @@ def large_vocabulary(record: Record, text: TextFigures) -> Finding | None:
         what="the vocabulary is too large for the text",
         evidence=f"{text.rare_fraction:.0%} of its {text.n_longer:,} longer ids come fewer than {RARE} times in the "
         f"{text.n_tokens:,} tokens, {text.unseen_fraction:.0%} never",
-        advice=f"prepare the text again with --vocab-size {_smaller(record.shape.vocab_size)}",
+        advice=f"prepare the text again with --vocab-size {257 + round((1 - text.rare_fraction) * text.n_longer)}",
     )
 
 
@@ -102,7 +102,13 @@ def duplicates(record: Record, text: TextFigures) -> Finding | None:
 def worse_than_zstd(record: Record, text: TextFigures) -> Finding | None:
     """A model that predicts its validation text worse than a compressor that knows nothing."""
     bits = [each.bits_per_byte for each in record.evaluations if each.bits_per_byte is not None]
-    if not record.is_ended or not bits or text.compressed_bits is None or min(bits) <= text.compressed_bits:
+    if (
+        not record.is_ended
+        or record.step < PAST_STEPS
+        or not bits
+        or text.compressed_bits is None
+        or min(bits) <= text.compressed_bits
+    ):
         return None
     return Finding(
         name="worse-than-zstd",
@@ -118,11 +124,6 @@ def worse_than_zstd(record: Record, text: TextFigures) -> Finding | None:
 def _padded(record: Record) -> str:
     """How much of a window counts, where documents are padded."""
     return "" if record.target_share > 0.99 else f", of which {record.target_share:.0%} count"
-
-
-def _smaller(vocab_size: int) -> int:
-    """A fourth of a vocabulary, as a power of 2, at least 512."""
-    return int(max(512, 2 ** math.floor(math.log2(vocab_size / 4))))
 
 
 TEXT_CHECKS: tuple[Callable[[Record, TextFigures], Finding | None], ...] = (

@@ -87,11 +87,11 @@ def read_text_figures(record: Record, *, progress: Progress | None = None) -> Te
     val, val_shares = open_recorded(data.get("val"), record.folder) if data.get("val") else ([], [])
     vocab_size = max(record.shape.vocab_size, *(each.vocab_size for each in (*train, *val)))
     counts = [count_ids(each, vocab_size) for each in train]
-    total = sum(counts[1:], counts[0])
     judged = [count_ids(each, vocab_size) for each in val]
     folder = train[0].folder
     tokenizer = None if folder is None else tokenizer_in(folder)
     lengths = None if tokenizer is None else tokenizer.token_lengths()
+    total = np.sum([count_ids(each, vocab_size, targets=False) for each in train], axis=0)
     longer = total if lengths is None else total[: len(lengths[0])][lengths[0] > 1]
     return TextFigures(
         n_tokens=sum(each.tokens.n_tokens for each in train),
@@ -126,13 +126,13 @@ def open_recorded(facts: Mapping[str, Any] | None, run: Path) -> tuple[list[Open
     return opened, weights
 
 
-def count_ids(opened: OpenTokens, vocab_size: int) -> NDArray[np.int64]:
-    """How often each id is a target in the first 268 million tokens, (V,)."""
+def count_ids(opened: OpenTokens, vocab_size: int, *, targets: bool = True) -> NDArray[np.int64]:
+    """How often each id stands, or is a target, in the first 268 million tokens, (V,)."""
     counts = np.zeros(vocab_size, np.int64)
     for start in range(0, min(opened.tokens.n_tokens, COUNTED_TOKENS), _BLOCK_TOKENS):
         count = min(_BLOCK_TOKENS, opened.tokens.n_tokens - start)
         ids = opened.tokens.read(start, count)
-        kept = ids if opened.targets is None else ids[opened.targets.read(start, count)]
+        kept = ids if opened.targets is None or not targets else ids[opened.targets.read(start, count)]
         counts += np.bincount(kept, minlength=vocab_size)[:vocab_size]
     return counts
 
