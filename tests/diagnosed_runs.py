@@ -284,5 +284,5 @@ HEALTHY: dict[str, Callable[[Place], Path]] = {
     "one-step": lambda p: p.run("one-step", max_steps=1),
     "patient": lambda p: p.run("patient", max_steps=400, patience=1, schedule="constant", learning_rate=0.03),
 }
-SLOW = {"delayed"}
+SLOW = {"delayed", "muon-too-fast", "pulled-to-zero", "patient"}
 """Runs that take longer than the suite may."""

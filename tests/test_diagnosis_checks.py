@@ -56,7 +56,7 @@ def made_up(
 
 def read_text(**changes: Any) -> TextFigures:
     """The figures of 50 MB of English."""
-    figures = {"n_tokens": 12_000_000, "n_longer": 7935, "rare_fraction": 0.1, "unseen_fraction": 0.01}
+    figures: dict[str, Any] = {"n_tokens": 12_000_000, "n_longer": 7935, "rare_fraction": 0.1, "unseen_fraction": 0.01}
     figures |= {"guess_loss": 6.9, "half_length": 2000, "compressor": "zstd -19", "compressed_bits": 2.2}
     return TextFigures(**{**figures, **changes})
 
@@ -69,7 +69,7 @@ def config(**changes: Any) -> TrainConfig:
     return TrainConfig(**{"max_steps": 2000, "learning_rate": 5e-3, "optimizer": "muon", **changes})
 
 
-HEARTY = {"epochs": 8.0, "loss": lambda n: falling(n) - n / 2000, "val": lambda n: max(falling(n), 2.5 + n / 1000)}
+HEARTY = {"epochs": 3.0, "loss": lambda n: falling(n) - n / 2000, "val": lambda n: max(falling(n), 2.5 + n / 1000)}
 COURSES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "healthy": ({}, []),
     "half done": ({"steps": 1000}, []),
@@ -101,7 +101,8 @@ COURSES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a jump": ({"changes": [{"step": 700, "loss": 6.0}]}, ["spikes"]),
     "by heart": (HEARTY, ["overfitting"]),
     "by heart with patience": ({**HEARTY, "config": config(patience=3)}, []),
-    "by heart, training not measured": ({**HEARTY, "changes": [{"step": 2000, "evaluation_train": None}]}, ["overfitting"]),
+    "by heart, its training loss not measured": (
+        {**HEARTY, "changes": [{"step": 2000, "evaluation_train": None}]}, ["overfitting"]),
     "both rising": ({"val": lambda n: falling(n) + n / 4000, "train": lambda n: falling(n) + n / 4000}, []),
     "still falling": ({"loss": lambda n: LN_V - 2.5 * (n / 2000) ** 0.5}, ["undertrained"]),
     "stopped while falling": ({"loss": lambda n: LN_V - 2.5 * (n / 2000) ** 0.5, "steps": 1800}, []),
@@ -170,7 +171,7 @@ def test_no_validation_is_named_once_one_was_due() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(best=st.integers(1, 6), rise=st.floats(0.1, 3.0), fall=st.floats(0.05, 2.0))
+@given(best=st.integers(1, 6), rise=st.floats(0.2, 3.0), fall=st.floats(0.05, 2.0))
 def test_overfitting_names_the_step_of_the_lowest_validation_loss(best: int, rise: float, fall: float) -> None:
     turn = 250 * best
     record = made_up(val=lambda n: 3.0 + rise * abs(n - turn) / 2000, train=lambda n: 3.0 - fall * n / 2000)
@@ -187,7 +188,7 @@ def test_no_noise_of_a_batch_is_an_alarm(data: st.DataObject) -> None:
     assert names(made_up(lambda n: falling(n) + noise[n], val=falling, train=falling), read_text()) == []
 
 
-line_values = st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
+NUMBERS = ("loss", "epoch", "tokens", "grad_norm")
 maps = st.dictionaries(st.sampled_from(["loss", "n_tokens", "bits_per_byte"]), st.none() | st.floats(0, 9), max_size=3)
 
 
@@ -197,7 +198,7 @@ maps = st.dictionaries(st.sampled_from(["loss", "n_tokens", "bits_per_byte"]), s
         st.fixed_dictionaries(
             {},
             optional={
-                **{name: st.none() | st.floats(0, 1e6) for name in ("loss", "epoch", "tokens", "grad_norm")},
+                **{name: st.none() | st.just(0.0) | st.floats(1e-6, 1e6) for name in NUMBERS},
                 **{name: st.none() | maps for name in ("evaluation", "evaluation_train", "resources")},
                 "skipped": st.none() | st.booleans(),
             },
@@ -259,7 +260,7 @@ def test_stretches_that_stand_in_both_are_counted_and_found(tmp_path: Path) -> N
 
 def test_short_documents_in_another_order_are_found(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    lines = [[*rng.integers(0, 900, 30).tolist(), 999] for _ in range(400)]
+    lines = [[*rng.integers(0, 900, 60).tolist(), 999] for _ in range(400)]
     folder = folder_of(tmp_path / "data", lines, [lines[i] for i in rng.permutation(400)[:100]])
     opened = [open_folder(folder, split, verify=False) for split in ("train", "val")]
     found = textfigures.repeated([opened[0]], [opened[1]])

@@ -123,6 +123,7 @@ def _without_figures(text: TextFigures) -> dict[str, str]:
 # What a finding explains is not said besides: a run whose rate is too high is not told to train longer, too.
 _OF_A_BAD_RATE = ("spikes", "not-learning", "undertrained", "overfitting", "many-epochs", "worse-than-zstd")
 EXPLAINS: dict[str, tuple[str, ...]] = {
+    "loss-at-start": ("undertrained",),
     "diverged": (*_OF_A_BAD_RATE, "learning-rate-high", "learning-rate-low", "long-warmup"),
     "learning-rate-high": (*_OF_A_BAD_RATE, "learning-rate-low"),
     "learning-rate-low": _OF_A_BAD_RATE,
