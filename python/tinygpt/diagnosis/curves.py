@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
-# A line's loss above the median of its neighbours: noise stays below 6 median deviations in the healthy runs.
-SPIKE_NATS, SPIKE_DEVIATIONS = 1.0, 10.0
+# A line's loss above the median of its neighbours: in 14 healthy runs of 0.03 to 4.3 M parameters at most 0.38 nats,
+# and 3 times the usual difference of two lines.
+SPIKE_NATS, SPIKE_TIMES = 1.0, 10.0
 
 
 def smoothed(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -24,9 +25,18 @@ def smoothed(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
 def loss_spikes(points: Sequence[tuple[int, float]]) -> list[int]:
     """The steps whose loss stands far above that of the lines around it."""
     apart = [loss - middle for (_, loss), (_, middle) in zip(points, smoothed(points), strict=True)]
-    usual = median(map(abs, apart[2:-2])) if len(apart) > 8 else math.inf
-    limit = max(SPIKE_NATS, SPIKE_DEVIATIONS * usual)
+    limit = max(SPIKE_NATS, SPIKE_TIMES * usual_difference(points)) if len(points) > 8 else math.inf
     return [step for (step, _), above in list(zip(points, apart, strict=True))[2:-2] if above > limit]
+
+
+def usual_difference(points: Sequence[tuple[int, float]]) -> float:
+    """By how much two lines that follow each other usually differ; 0 for a single one.
+
+    Example:
+        >>> usual_difference([(1, 5.0), (2, 4.0), (3, 4.5), (4, 4.5)])
+        0.5
+    """
+    return median([abs(right - left) for (_, left), (_, right) in pairwise(points)] or [0.0])
 
 
 def at(points: Sequence[tuple[int, float]], step: float) -> float:
