@@ -162,6 +162,17 @@ def test_steps_that_are_slower_than_was_measured_are_named(measured: float | Non
     assert names(made_up(facts={"engine": {"tokens_per_second": measured}})) == wanted
 
 
+def test_steps_by_which_float16_finds_its_scale_are_no_spikes() -> None:
+    change = {"step": 20, "skipped": True, "grad_norm": None}
+    found = [names(made_up(changes=[change], config=config(dtype=dtype))) for dtype in ("float16", "bfloat16")]
+    assert found == [[], ["spikes"]]
+
+
+def test_a_million_lines_are_smoothed_in_time() -> None:
+    points = curves.smoothed([(i, float(i % 7)) for i in range(1_000_000)])
+    assert (len(points), points[-1][0], {value for _, value in points}) == (4000, 999_999, {3.0})
+
+
 def test_no_validation_is_named_once_one_was_due() -> None:
     found = [
         names(made_up(steps=steps, changes=[{"step": n, "evaluation": None} for n in range(250, steps + 1, 250)]))

@@ -61,8 +61,8 @@ def loss_at_start(record: Record) -> Finding | None:
 
 def diverged(record: Record) -> Finding | None:
     """A loss or gradient that is finite no more, where the run ended."""
-    tail = [line["step"] for line in record.lines[-2:] if line.get("skipped")]
-    is_skipping = len(tail) == 2 and tail[1] == tail[0] + 1
+    tail = record.skipped[-2:]
+    is_skipping = tail == [record.step - 1, record.step]
     lost = [each.step for each in record.evaluations if not math.isfinite(each.loss)]
     if not is_skipping and not lost:
         return None

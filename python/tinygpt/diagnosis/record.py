@@ -104,8 +104,12 @@ class Record:
 
     @property
     def skipped(self) -> list[int]:
-        """The steps that were skipped."""
-        return [line["step"] for line in self.lines if line.get("skipped")]
+        """The steps that were skipped, but for those by which float16 finds the scale of its loss."""
+        return [line["step"] for line in self.lines if line.get("skipped") and not self._finds_scale(line)]
+
+    def _finds_scale(self, line: Mapping[str, Any]) -> bool:
+        dtype = ((self.facts or {}).get("engine") or {}).get("dtype", self.config.dtype)
+        return dtype == "float16" and line.get("loss") is not None and line.get("grad_norm") is None
 
     @cached_property
     def evaluations(self) -> list[Measured]:

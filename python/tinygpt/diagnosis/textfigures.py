@@ -91,7 +91,9 @@ def read_text_figures(record: Record, *, progress: Progress | None = None) -> Te
     folder = train[0].folder
     tokenizer = None if folder is None else tokenizer_in(folder)
     lengths = None if tokenizer is None else tokenizer.token_lengths()
-    total = np.sum([count_ids(each, vocab_size, targets=False) for each in train], axis=0)
+    total = np.sum(counts, axis=0)
+    if any(each.targets is not None for each in train):  # what is read is learnt, too
+        total = np.sum([count_ids(each, vocab_size, targets=False) for each in train], axis=0)
     longer = total if lengths is None else total[: len(lengths[0])][lengths[0] > 1]
     return TextFigures(
         n_tokens=sum(each.tokens.n_tokens for each in train),
