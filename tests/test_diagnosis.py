@@ -95,8 +95,22 @@ def test_json_holds_what_the_lines_say(healthy: Path, place: Place, capsys: pyte
         (lambda run: (run / "metrics.jsonl").write_text('{"step": 1, "lo'), "no whole line in it"),
         (lambda run: shutil.rmtree(run / "step-0000200"), "no checkpoint and no config.yaml in it"),
         (lambda run: (run / "step-0000200" / "trainer.json").write_text("{"), "trainer.json: not JSON"),
+        (
+            lambda run: (run / "step-0000200" / "trainer.json").write_text(
+                '{"format": "tinygpt-trainer", "version": 1, "model": {"depth": 9}}'
+            ),
+            "its checkpoint is of another version (model: ",
+        ),
     ],
-    ids=["no folder", "no metrics", "empty metrics", "torn metrics", "no settings", "damaged checkpoint"],
+    ids=[
+        "no folder",
+        "no metrics",
+        "empty metrics",
+        "torn metrics",
+        "no settings",
+        "damaged checkpoint",
+        "unknown field",
+    ],
 )
 def test_no_run_to_judge_is_one_line(
     break_it: object, message: str, healthy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

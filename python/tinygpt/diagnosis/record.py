@@ -183,8 +183,10 @@ def read_record(path: str | Path) -> Record:
     return Record(
         folder=run,
         lines=lines,
-        shape=_from_file(GPTConfig, known, settings) if facts is None else GPTConfig(**facts["model"]),
-        config=_from_file(TrainConfig, known, settings) if facts is None else TrainConfig(**facts["config"]),
+        shape=_from_file(GPTConfig, known, settings) if facts is None else _from_facts(GPTConfig, facts, "model", run),
+        config=_from_file(TrainConfig, known, settings)
+        if facts is None
+        else _from_facts(TrainConfig, facts, "config", run),
         facts=facts,
         starts_trained=None if not known else known.get("init_from") is not None,
     )
@@ -208,6 +210,15 @@ def _facts(run: Path, step: int | None) -> dict[str, Any] | None:
 def _from_file(cls: type[_Config], known: Mapping[str, Any], path: Path) -> _Config:
     hints = get_type_hints(cls)
     return cls(**{key: convert(value, hints[key], f"{path}: {key}") for key, value in known.items() if key in hints})
+
+
+def _from_facts(cls: type[_Config], facts: Mapping[str, Any], key: str, run: Path) -> _Config:
+    try:
+        return cls(**facts[key])
+    except (KeyError, TypeError) as error:
+        raise FormatError(
+            f"{run}: its checkpoint is of another version ({key}: {error}); go on with that one"
+        ) from None
 
 
 def _measured(line: Mapping[str, Any]) -> Measured:
