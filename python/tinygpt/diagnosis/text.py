@@ -65,7 +65,7 @@ def large_vocabulary(record: Record, text: TextFigures) -> Finding | None:
         what="the vocabulary is too large for the text",
         evidence=f"{text.rare_fraction:.0%} of its {text.n_longer:,} longer ids come fewer than {RARE} times in the "
         f"{text.n_tokens:,} tokens, {text.unseen_fraction:.0%} never",
-        advice=f"prepare the text again with --vocab-size {257 + round((1 - text.rare_fraction) * text.n_longer)}",
+        advice=f"prepare the text again with --vocab-size {_smaller(record, text)}",
     )
 
 
@@ -119,6 +119,13 @@ def worse_than_zstd(record: Record, text: TextFigures) -> Finding | None:
         advice="train longer, with a larger model, or on more text of the same kind; tinygpt evaluate says which part "
         "of the text is hard",
     )
+
+
+def _smaller(record: Record, text: TextFigures) -> int:
+    """A vocabulary of the single bytes and the ids that are not rare, up to a power of 2 where that is smaller, too."""
+    size = 257 + round((1 - text.rare_fraction) * text.n_longer)
+    power = 2 ** math.ceil(math.log2(size))
+    return power if power < record.shape.vocab_size else size
 
 
 def _padded(record: Record) -> str:
