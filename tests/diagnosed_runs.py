@@ -106,7 +106,7 @@ def other_ids(place: Place) -> Path:
     ids = TokenDataset(place.text, block_size=BLOCK).memmap()
     mixed_up = np.random.default_rng(0).permutation(340)[np.asarray(ids, np.int64)]
     data = TokenDataset.from_tokens(mixed_up, vocab_size=340, block_size=BLOCK)
-    return place.run("other-ids", data, data, model=base, learning_rate=0.01)
+    return place.run("other-ids", data, data, model=base, max_steps=60, eval_every=30, learning_rate=0.01)
 
 
 def by_heart(place: Place) -> Path:
@@ -114,7 +114,9 @@ def by_heart(place: Place) -> Path:
     base = Checkpoint.load(place.of("adamw")).model
     few = place.data("by-heart", documents(20, seed=7), of=place.text, val_fraction=0.0)
     data = TokenDataset(few, "train", block_size=BLOCK)
-    return place.run("by-heart", data, TokenDataset(place.text, "val", block_size=BLOCK), model=base, eval_every=25)
+    return place.run(
+        "by-heart", data, TokenDataset(place.text, "val", block_size=BLOCK), model=base, max_steps=100, eval_every=25
+    )
 
 
 class Delayed:
@@ -209,16 +211,16 @@ def mixture(place: Place) -> Path:
 BROKEN: dict[str, tuple[str, Callable[[Place], Path]]] = {
     "weights-too-large": (
         "loss-at-start",
-        lambda p: p.run("weights-too-large", hook=lambda trainer: scaled(trainer, 12.0)),
+        lambda p: p.run("weights-too-large", max_steps=60, eval_every=30, hook=lambda trainer: scaled(trainer, 12.0)),
     ),
     "other-ids": ("loss-at-start", other_ids),
     "diverged": (
         "diverged",
         lambda p: p.run("diverged", learning_rate=30.0, grad_clip=0.0, optimizer="sgd", save_every=5, log_every=1),
     ),
-    "adamw-too-fast": ("learning-rate-high", lambda p: p.run("adamw-too-fast", learning_rate=2.0)),
+    "adamw-too-fast": ("learning-rate-high", lambda p: p.run("adamw-too-fast", max_steps=100, learning_rate=2.0)),
     "muon-too-fast": ("learning-rate-high", lambda p: p.run("muon-too-fast", learning_rate=1.0, optimizer="muon")),
-    "too-slow-to-learn": ("learning-rate-low", lambda p: p.run("too-slow-to-learn", learning_rate=3e-5)),
+    "too-slow-to-learn": ("learning-rate-low", lambda p: p.run("too-slow-to-learn", max_steps=100, learning_rate=3e-5)),
     "spikes": ("spikes", lambda p: p.run("spikes", hook=lambda trainer: struck(trainer, {100, 140}))),
     "by-heart": ("overfitting", by_heart),
     "too-short": ("undertrained", lambda p: p.run("too-short", max_steps=24, eval_every=6)),
@@ -233,7 +235,7 @@ BROKEN: dict[str, tuple[str, Callable[[Place], Path]]] = {
             eval_every=75,
         ),
     ),
-    "long-warmup": ("long-warmup", lambda p: p.run("long-warmup", warmup_steps=150, learning_rate=0.03)),
+    "long-warmup": ("long-warmup", lambda p: p.run("long-warmup", max_steps=100, warmup_steps=75, learning_rate=0.03)),
     "no-validation": ("no-validation", lambda p: p.run("no-validation", val=None)),
     "small-validation": (
         "small-validation",
