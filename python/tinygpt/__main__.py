@@ -18,6 +18,7 @@ VERBS = {
     "train": "train a model on text or on prepared shards; continue a run",
     "generate": "continue a prompt with a trained model",
     "evaluate": "judge a model on held-out text, on questions, and on what it has by heart",
+    "doctor": "say what is wrong with a run, how it is known, and what to change",
     "export": "write a trained model for another program, and verify it",
     "serve": "answer OpenAI's API with a trained model, and chat in a browser",
     "encode": "turn text into ids of tokens, and ids into text",
