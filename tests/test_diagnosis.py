@@ -1,5 +1,6 @@
 """Diagnosis: runs that are broken in one way are named by it, and healthy ones of every kind by nothing."""
 
+import html
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from diagnosed_runs import BROKEN, FLAGS, HEALTHY, RECIPE, SLOW, Place
-from tinygpt import doctor, train
+from tinygpt import doctor, report, train
 from tinygpt.diagnosis import CHECKS, diagnose, examine
 
 PAGE = Path(__file__).parent.parent / "docs" / "troubleshooting.md"
@@ -188,3 +189,10 @@ def test_a_run_that_goes_on_is_judged_at_every_step(place: Place) -> None:
     assert found == [[], [], []]
     assert os.path.isdir(out)
     assert RECIPE["max_steps"] == 200
+
+
+def test_the_report_of_a_run_shows_its_findings(place: Place, tmp_path: Path) -> None:
+    run = place.of("by-heart")
+    page = tmp_path / "page.html"
+    assert report.main([str(run), "--out", str(page)]) == 0
+    assert diagnose(run)[0].what in html.unescape(page.read_text(encoding="utf-8"))
