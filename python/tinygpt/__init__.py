@@ -60,7 +60,20 @@ __all__ = [  # noqa: RUF022
 ]
 
 
-_MODULES = {"bench", "encode", "evaluate", "evaluation", "export", "generate", "prepare", "serve", "show", "train"}
+_MODULES = {
+    "bench",
+    "encode",
+    "evaluate",
+    "evaluation",
+    "export",
+    "generate",
+    "plan",
+    "planning",
+    "prepare",
+    "serve",
+    "show",
+    "train",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -139,6 +139,43 @@ def with_room(
     return _engine(_fitting(config, shape, engine, say))
 
 
+def measured_alone(
+    config: TrainConfig, shape: GPTConfig, engine: Engine, say: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """What one engine gives in a process of its own, remembered: a run of this shape and batch then takes it at once.
+
+    What is remembered already is not measured again, and may be of another engine.
+
+    Args:
+        config: The settings of the run that may follow.
+        shape: The model's.
+        engine: On the CPU; its windows at once and rows of logits are those that go with the shape.
+        say: Called with a line for each number of windows that was tried.
+
+    Returns:
+        The fields of an `Engine`, "compile_seconds" and, where it was measured now, "waiting_share".
+
+    Raises:
+        ValueError: `ram` is too small for one window.
+        MemoryError: What is free is.
+        RuntimeError: Nothing could be measured.
+    """
+    key = _key(config, shape, {name: getattr(config, name) for name in ENGINE})
+    known = [row for row in _remembered(key) or () if not row["in_part"]]
+    fastest = max(known, key=lambda row: row["tokens_per_second"], default=None)
+    if fastest is not None and fastest["memory_bytes"] is not None and _fits(_engine(fastest), config):
+        return fastest
+    form = "fused" if shape.dropout or shape.block_size > _LONGEST_EXPLICIT else engine.attention
+    engine = replace(engine, attention=form, micro_batch=config.batch_size, loss_chunk=2 * shape.d_model)
+    row = _fitting(config, shape, engine if fastest is None else _engine(fastest), say)
+    if not row.get("tokens_per_second"):
+        raise RuntimeError("how a step runs here could not be measured")
+    # A cache that others filled with more candidates stays as it is.
+    if row.get("waiting_share", 0.0) <= _MOST_WAITING and not known:
+        _remember(key, [{**row, "in_part": False}])
+    return row
+
+
 def _fitting(
     config: TrainConfig, shape: GPTConfig, engine: Engine, say: Callable[[str], None] | None
 ) -> dict[str, Any]:
@@ -171,7 +208,7 @@ def _fits(engine: Engine, config: TrainConfig) -> bool:
 
 
 def _limit_bytes(config: TrainConfig) -> int | None:
-    return config.ram_bytes or _free_bytes()
+    return config.ram_bytes or free_bytes()
 
 
 def best(measured: Iterable[Mapping[str, Any]], *, n_tokens: float, seconds: float = math.inf) -> Engine:
@@ -493,7 +530,7 @@ def _peak_bytes() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), None)
 
 
-def _free_bytes() -> int | None:
+def free_bytes() -> int | None:
     """Memory that a new process may take, of the machine and of the group that this process is in."""
     found = []
     try:
