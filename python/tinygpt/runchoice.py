@@ -13,7 +13,7 @@ from typing import Any
 from tinygpt.forecast import count, duration
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.scaling import Law
-from tinygpt.stepcost import StepCost, n_parameters
+from tinygpt.stepcost import StepCost, block_parameters, n_parameters
 from tinygpt.textsurvey import TextSurvey
 from tinygpt.trainconfig import LIMITS, RECIPE, TrainConfig
 
@@ -21,7 +21,7 @@ LEAST_STEPS = 20
 WIDTHS = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768)
 LAYERS = (2, 3, 4, 5, 6, 8, 10, 12)
 CONTEXTS = (64, 128, 256, 512)
-STEP_TOKENS = tuple(round(256 * 2 ** (i / 2) / 128) * 128 for i in range(2, 17))
+STEP_TOKENS = (512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768)
 PASS_TOKENS = 6144
 """Tokens of one pass at most: more make it no faster and take memory."""
 EPOCHS = (4.0, 12.0, 40.0)
@@ -156,17 +156,20 @@ def choices(wish: Wish, cost: StepCost, room: int | None) -> list[Choice]:
     """What is best among models of each size, the best first, with foretold speed and memory."""
     best: dict[int, tuple[float, GPTConfig, int, float]] = {}
     for shape in _shapes(wish):
-        size = n_parameters(shape)
+        size, n_block = n_parameters(shape), block_parameters(shape)
+        per_token, per_pass, per_step = cost.step_parts(shape)
+        room_per_token, room_besides = cost.memory_parts(shape)
         for windows in _windows(wish, shape.block_size):
             batch_size, passes = _passes(windows, shape.block_size)
-            if room is not None and _TRAIN_MEMORY * cost.memory_bytes(shape, batch_size) > room:
+            memory = _TRAIN_MEMORY * (batch_size * shape.block_size * room_per_token + room_besides)
+            if room is not None and memory > room:
                 continue
-            step_seconds = cost.step_seconds(shape, windows, passes)
+            step_seconds = windows * shape.block_size * per_token + passes * per_pass + per_step
             for most_epochs in EPOCHS:
                 steps, is_all = _steps(wish, shape, windows, step_seconds, _COMPILE_SECONDS, most_epochs)
                 if steps < LEAST_STEPS:
                     break
-                bits = _bits(wish, shape, windows, steps)
+                bits = _bits(wish, shape, n_block, windows, steps)
                 group = round(2 * math.log2(size))
                 if group not in best or bits < best[group][0]:
                     best[group] = bits, shape, windows, most_epochs
@@ -202,10 +205,11 @@ def _steps(
     return min(by_time, by_text), by_time <= by_text
 
 
-def _bits(wish: Wish, shape: GPTConfig, windows: int, steps: int) -> float:
+def _bits(wish: Wish, shape: GPTConfig, n_block: int, windows: int, steps: int) -> float:
     return wish.law.bits_per_byte(
         surprise=wish.text.surprise,
-        n_parameters=n_parameters(shape),
+        n_parameters=n_block,
+        vocab_size=shape.vocab_size,
         n_tokens=steps * windows * shape.block_size,
         bytes_per_token=wish.text.bytes_per_token[shape.vocab_size],
         text_bytes=wish.train_bytes,
@@ -272,7 +276,7 @@ def _choice(
         tokens_per_second=tokens_per_step / step_seconds,
         seconds=wish.ready_seconds + compile_seconds + seconds,
         memory_bytes=memory_bytes,
-        bits_per_byte=_bits(wish, shape, windows, steps),
+        bits_per_byte=_bits(wish, shape, block_parameters(shape), windows, steps),
         dtype=dtype,
         most_epochs=most_epochs,
     )

@@ -32,13 +32,25 @@ class StepCost:
             memory=_nonnegative([each for _, each in features], [row["memory_bytes"] for row in rows]),
         )
 
+    def step_parts(self, shape: GPTConfig) -> tuple[float, float, float]:
+        """Seconds of a step for each token, for each pass, and besides."""
+        work = self.seconds * _work(shape, 1, 1)
+        return float(work[:2].sum()) / shape.block_size, float(work[2]), float(work[3:].sum())
+
+    def memory_parts(self, shape: GPTConfig) -> tuple[float, float]:
+        """Bytes for each token of a pass, and besides."""
+        room = self.memory * _room(shape, 1)
+        return float(room[2]) / shape.block_size, float(room[:2].sum())
+
     def step_seconds(self, shape: GPTConfig, windows: int, passes: int = 1) -> float:
         """Seconds of an optimiser step of so many windows in so many passes."""
-        return float(np.dot(self.seconds, _work(shape, windows, passes)))
+        per_token, per_pass, rest = self.step_parts(shape)
+        return windows * shape.block_size * per_token + passes * per_pass + rest
 
     def memory_bytes(self, shape: GPTConfig, windows: int) -> float:
         """Peak memory with so many windows at once."""
-        return float(np.dot(self.memory, _room(shape, windows)))
+        per_token, rest = self.memory_parts(shape)
+        return windows * shape.block_size * per_token + rest
 
 
 def n_parameters(shape: GPTConfig) -> int:
@@ -46,12 +58,21 @@ def n_parameters(shape: GPTConfig) -> int:
 
     Example:
         >>> n_parameters(GPTConfig(vocab_size=1000, n_layer=1, n_head=1, d_model=64))
-        129536
+        117248
     """
-    blocks = sum(rows * columns for rows, columns in _matrices(shape)) * shape.n_layer
     embeddings = shape.vocab_size * (1 if shape.tie_embeddings else 2)
     positions = shape.block_size if shape.position == "learned" else 0
-    return blocks + (embeddings + positions) * shape.d_model
+    return block_parameters(shape) + (embeddings + positions) * shape.d_model
+
+
+def block_parameters(shape: GPTConfig) -> int:
+    """Those of its blocks alone.
+
+    Example:
+        >>> block_parameters(GPTConfig(vocab_size=1000, n_layer=1, n_head=1, d_model=64))
+        53248
+    """
+    return sum(rows * columns for rows, columns in _matrices(shape)) * shape.n_layer
 
 
 def _matrices(shape: GPTConfig) -> list[tuple[int, int]]:
