@@ -27,7 +27,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(
         prog="python -m benches",
-        description="Speed and memory, against peers in the same run; `recipe`, `planning`, `serve` have their own options.",
+        description="Speed and memory, against peers in the same run; recipe, planning and serve have own options.",
     )
     parser.add_argument("suites", nargs="*", help="tokenizer, sources, training or generation; none runs all")
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs (default: 3)")

@@ -27,6 +27,7 @@ from tinygpt.planning import plan
 from tinygpt.runchoice import CONTEXTS, LAYERS, STEP_TOKENS, WIDTHS, Choice, heads
 from tinygpt.textsurvey import VOCABULARIES, TextSurvey, survey
 
+from benches import planninglaw
 from benches.planningtexts import TEXTS, parts
 from benches.table import RESULTS, machine
 
@@ -233,6 +234,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--text", help=f"{', '.join(TEXTS)}, or a file of text: train its grid (default: none)")
     parser.add_argument("--minutes", type=float, help="of a run (default: 10 in a grid, 0.75 of a forecast)")
     parser.add_argument("--forecast", action="store_true", help="train shapes of different sizes")
+    parser.add_argument("--law", action="store_true", help="take the runs that the law of bits per byte is fitted to")
     parser.add_argument("--runs", type=int, default=99, help="runs at most in this call (default: 99)")
     parser.add_argument("--busy", action="store_true", help="others use the machine: let tokens end a run, not seconds")
     parser.add_argument("--results", type=Path, default=PLACE, help="file to add to (default: that of the suite)")
@@ -244,12 +246,18 @@ def main(argv: Sequence[str]) -> None:
     if choice.forecast:
         wanted.append(forecasts(known, choice.minutes or 0.75, is_busy=choice.busy))
     left = choice.runs
+    for run in planninglaw.RUNS if choice.law else ():
+        if left > 0 and run.key not in {each.key for each in planninglaw.load(choice.results)}:
+            left -= 1
+            _write(choice.results, law=[*planninglaw.load(choice.results), planninglaw.take(run)])
     for runs in wanted:
         while left > 0 and (outcome := next(runs, None)) is not None:
             left -= 1
             _add(choice.results, outcome)
             print(f"{outcome.label}: {outcome.found['bits_per_byte']:.4f} bits per byte", flush=True)
     print(table(_load(choice.results)))
+    for line in planninglaw.law_lines(planninglaw.load(choice.results)) if choice.law else ():
+        print(line)
 
 
 def _load(path: Path) -> list[Outcome]:
@@ -260,7 +268,14 @@ def _load(path: Path) -> list[Outcome]:
 def _add(path: Path, outcome: Outcome) -> None:
     """Writes the results with this run in them, in place of one of the same name."""
     runs = [*(each for each in _load(path) if each.key != outcome.key), outcome]
-    content = {"machine": machine(sys.executable), "runs": [asdict(run) for run in runs]}
+    _write(path, runs=runs)
+
+
+def _write(path: Path, **parts: Sequence[Any]) -> None:
+    """Writes the results with these parts anew."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"runs": []}
+    new = {name: [asdict(run) for run in runs] for name, runs in parts.items()}
+    content = {**before, "machine": machine(sys.executable), **new}
     beside = path.with_suffix(".new")
     beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     beside.replace(path)

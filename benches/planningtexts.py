@@ -12,21 +12,22 @@ TEXTS = {
     "mixed": "large/mixed-50mb.txt.zst",
 }
 """Name -> file of the samples."""
-HELD_OUT, SLICES = 0.1, 60
+FOLDER = Path(tempfile.gettempdir()) / "tinygpt-planning-texts"
+BOOKS, SLICES = 6, 60
+HELD_OUT_BYTES, MOST_BYTES = 300_000, 42_000_000
 
 
 def parts(text: str) -> tuple[Path, Path]:
-    """Files to train on and to judge by: whole documents are held out where there are many, else slices of the text."""
+    """Files to train on and to judge by."""
     source = Path(os.environ.get("TINYGPT_SAMPLES", "../shared/data")) / TEXTS[text] if text in TEXTS else Path(text)
     if not source.exists():
         sys.exit(
             f"{source}: no such text; name one of {', '.join(TEXTS)} or a file, or the samples with TINYGPT_SAMPLES"
         )
-    folder = Path(tempfile.gettempdir()) / "tinygpt-planning-texts"
-    train, val = folder / f"{source.name.split('.')[0]}.train.txt", folder / f"{source.name.split('.')[0]}.val.txt"
+    train, val = FOLDER / f"{source.name.split('.')[0]}.train.txt", FOLDER / f"{source.name.split('.')[0]}.val.txt"
     if train.exists() and val.exists():
         return train, val
-    folder.mkdir(exist_ok=True)
+    FOLDER.mkdir(exist_ok=True)
     kept, held = parted(read(source))
     for path, content in ((train, kept), (val, held)):
         beside = path.with_suffix(".new")
@@ -36,21 +37,24 @@ def parts(text: str) -> tuple[Path, Path]:
 
 
 def parted(content: bytes) -> tuple[bytes, bytes]:
-    """A text without what is held out of it, and that: 300 kB, or a tenth of a short text."""
-    size = min(300_000, int(HELD_OUT * len(content)))
+    """What of a text is trained on, and what is held out: 300 kB, of a short text its last tenth.
+
+    Of many documents it is the beginnings of the last six, of a long text without documents slices from all over it.
+    """
     documents = [each for each in content.split(SEPARATOR) if each.strip()]
     if len(documents) >= 100:
-        held, step = documents[:: len(documents) // 10], len(documents) // 10
-        kept = [each for i, each in enumerate(documents) if i % step]
-        return SEPARATOR.join(kept), SEPARATOR.join(each[: size // len(held)] + b"\n" for each in held)
-    stride, length = len(content) // SLICES, size // SLICES
+        held = [each[: HELD_OUT_BYTES // BOOKS] + b"\n" for each in documents[-BOOKS:]]
+        return SEPARATOR.join(documents[:-BOOKS])[:MOST_BYTES], SEPARATOR.join(held)
+    if len(content) < 10 * HELD_OUT_BYTES:
+        cut = len(content) - len(content) // 10
+        return content[:cut], content[cut:]
     kept, held = [], []
-    for start in range(0, stride * SLICES, stride):
-        part = content[start : start + stride]
-        cut = part.rfind(b"\n", 0, len(part) - length) + 1
+    for start in range(0, len(content) // SLICES * SLICES, len(content) // SLICES):
+        part = content[start : start + len(content) // SLICES]
+        cut = part.rfind(b"\n", 0, len(part) - HELD_OUT_BYTES // SLICES) + 1
         kept.append(part[:cut])
         held.append(part[cut:])
-    return b"".join(kept), SEPARATOR.join(each + b"\n" for each in held)
+    return (SEPARATOR.join(each + b"\n" for each in kept)), SEPARATOR.join(each + b"\n" for each in held)
 
 
 def read(source: Path) -> bytes:

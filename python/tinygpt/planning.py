@@ -32,7 +32,8 @@ REFERENCES = (
 )
 
 Measure = Callable[[TrainConfig, GPTConfig], Mapping[str, Any]]
-"""Settings and shape -> what a step of it takes here: "tokens_per_second", "memory_bytes", "compile_seconds", "dtype".
+"""Settings and shape -> what a step of it takes here: "tokens_per_second", "memory_bytes", "compile_seconds", "dtype",
+and "settings", the fields of `TrainConfig` that make a run take it so.
 
 Raises ValueError or MemoryError where memory is too small."""
 
@@ -127,11 +128,11 @@ class Machine:
         """What a step takes, by `probe.measured_alone`."""
         from tinygpt import probe
 
-        config = replace(config, ram=self._ram)
         if self._engine is None:
             shape_of, config_of = _reference(*REFERENCES[2])
             self._engine = probe.choose(config_of, shape_of, n_tokens=math.inf, say=self._say)
-        return probe.measured_alone(config, shape, self._engine, self._say)
+        row = probe.measured_alone(replace(config, ram=self._ram), shape, self._engine, self._say)
+        return {**row, "settings": probe.settings_of(probe.engine_of(row))}
 
     @property
     def free_bytes(self) -> int | None:

@@ -29,9 +29,11 @@ EPOCHS = (4.0, 12.0, 40.0)
 _COMPILE_SECONDS = 5.0  # of a choice that is not measured
 _USED = 0.90  # of the time; the rest is for evaluations, saves, and a machine that is slower then
 _EVALUATIONS = 0.05  # of the time
-_EVAL_TOKENS, _EVAL_COST = 50_000, 0.45  # of an evaluation; of training on as many, for one token
+_EVAL_TOKENS, _EVAL_COST = 50_000, 0.45  # of an evaluation; of training on as many
+_EVAL_BATCH_SECONDS = 0.015  # of each batch besides, uncompiled
+_STEP_SECONDS = 0.0035  # what a trainer does in a step beside what the probe measures: batch, norms, report
 _SAVE_SECONDS, _SAVED_BYTES_PER_SECOND = 0.3, 4e8
-_TRAIN_MEMORY = 1.05  # of what the probe's process has: tokenizer, data, evaluation, checkpoint
+_TRAIN_BYTES = 130_000_000  # beside what the probe's process holds: tokenizer, data, evaluation, checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,8 @@ class Choice:
     """Passes over the text that its dropout is for."""
     is_measured: bool = False
     """Whether a step of this very choice was measured, and not foretold from others."""
+    waiting_share: float = 0.0
+    """Of the time of measuring, that threads waited because other programs ran."""
     command: str = ""
     """What trains it."""
 
@@ -161,10 +165,10 @@ def choices(wish: Wish, cost: StepCost, room: int | None) -> list[Choice]:
         room_per_token, room_besides = cost.memory_parts(shape)
         for windows in _windows(wish, shape.block_size):
             batch_size, passes = _passes(windows, shape.block_size)
-            memory = _TRAIN_MEMORY * (batch_size * shape.block_size * room_per_token + room_besides)
+            memory = batch_size * shape.block_size * room_per_token + room_besides + _TRAIN_BYTES
             if room is not None and memory > room:
                 continue
-            step_seconds = windows * shape.block_size * per_token + passes * per_pass + per_step
+            step_seconds = windows * shape.block_size * per_token + passes * per_pass + per_step + _STEP_SECONDS
             for most_epochs in EPOCHS:
                 steps, is_all = _steps(wish, shape, windows, step_seconds, _COMPILE_SECONDS, most_epochs)
                 if steps < LEAST_STEPS:
@@ -181,8 +185,8 @@ def choices(wish: Wish, cost: StepCost, room: int | None) -> list[Choice]:
 def _foretold(wish: Wish, cost: StepCost, shape: GPTConfig, windows: int, most_epochs: float) -> Choice:
     shape = replace(shape, dropout=wish.fixed.get("dropout", dropout(most_epochs)))
     config = _config(wish, shape, windows)
-    seconds = cost.step_seconds(shape, windows, config.grad_accum)
-    memory = _TRAIN_MEMORY * cost.memory_bytes(shape, config.batch_size)
+    seconds = cost.step_seconds(shape, windows, config.grad_accum) + _STEP_SECONDS
+    memory = cost.memory_bytes(shape, config.batch_size) + _TRAIN_BYTES
     found = _choice(wish, shape, config, seconds, _COMPILE_SECONDS, int(memory), "", most_epochs)
     assert found is not None  # as many steps as before
     return found
@@ -235,7 +239,7 @@ def _shapes(wish: Wish) -> Iterator[GPTConfig]:
 def _windows(wish: Wish, block_size: int) -> list[int]:
     """Windows of a step, those that make about the same number of tokens whatever the context is."""
     if {"batch_size", "grad_accum"} & set(wish.fixed):
-        return [wish.fixed.get("batch_size", 12) * wish.fixed.get("grad_accum", 1)]
+        return [wish.fixed.get("batch_size", TrainConfig().batch_size) * wish.fixed.get("grad_accum", 1)]
     return sorted({max(1, tokens // block_size) for tokens in STEP_TOKENS})
 
 
@@ -245,6 +249,8 @@ def _config(wish: Wish, shape: GPTConfig, windows: int) -> TrainConfig:
     known = {name: value for name, value in known.items() if name not in LIMITS}
     batch_size, passes = _passes(windows, shape.block_size)
     recipe = {name: value for name, value in RECIPE.items() if name in TrainConfig.__dataclass_fields__}
+    if "batch_size" in known:  # the engine takes fewer at once where they do not fit
+        batch_size, passes = known["batch_size"], windows // known["batch_size"]
     own = {"batch_size": batch_size, "grad_accum": passes, "learning_rate": learning_rate(n_parameters(shape))}
     return TrainConfig(**{**recipe, **own, **known})
 
@@ -286,18 +292,21 @@ def _with_course(
     wish: Wish, config: TrainConfig, steps: int, tokens_per_step: int, step_seconds: float, size: int
 ) -> tuple[TrainConfig, float]:
     """The settings with limits, evaluations and saves in their share of the time; seconds from step 1 on."""
-    batches = max(1, round(_EVAL_TOKENS / (tokens_per_step / config.grad_accum)))
-    eval_tokens = batches * tokens_per_step / config.grad_accum
-    each = 2 * eval_tokens * _EVAL_COST * step_seconds / tokens_per_step
-    each += _SAVE_SECONDS + 12 * size / _SAVED_BYTES_PER_SECOND
-    n = max(1, min(50, int(_EVALUATIONS * wish.seconds / each), int(wish.seconds / 120)))
+    n = max(1, min(50, int(wish.seconds / 120)))
+    save = _SAVE_SECONDS + 12 * size / _SAVED_BYTES_PER_SECOND
+    batch = 2 * (_EVAL_COST * step_seconds / config.grad_accum + _EVAL_BATCH_SECONDS)  # of both splits
+    batches = int(
+        min(_EVAL_TOKENS * config.grad_accum / tokens_per_step, (_EVALUATIONS * wish.seconds / n - save) / batch)
+    )
+    each = max(1, batches) * batch + save
+    n = max(1, min(n, int(_EVALUATIONS * wish.seconds / each)))
     every = math.ceil(steps / n)
     course = {
         "max_steps": steps,
-        "max_seconds": max(1.0, round(wish.seconds - wish.ready_seconds - _SAVE_SECONDS - each, 1)),
+        "max_seconds": max(1.0, round(wish.seconds - wish.ready_seconds - each, 1)),
         "warmup_steps": min(RECIPE["warmup_steps"], max(1, steps // 10)),
         "eval_every": every,
-        "eval_batches": batches,
+        "eval_batches": max(1, batches),
         "save_every": every,
     }
     known = {name: value for name, value in wish.fixed.items() if name in course and name not in LIMITS}
@@ -310,14 +319,16 @@ def with_measurement(wish: Wish, choice: Choice, row: Mapping[str, Any]) -> Choi
     again = _choice(
         wish,
         choice.shape,
-        choice.config,
-        tokens_per_step / row["tokens_per_second"],
+        replace(choice.config, **row.get("settings", {})),
+        tokens_per_step / row["tokens_per_second"] + _STEP_SECONDS,
         row["compile_seconds"],
-        int(_TRAIN_MEMORY * row["memory_bytes"]),
+        row["memory_bytes"] + _TRAIN_BYTES,
         row["dtype"],
         choice.most_epochs,
     )
-    return None if again is None else replace(again, is_measured=True)
+    if again is None:
+        return None
+    return replace(again, is_measured=True, waiting_share=row.get("waiting_share", 0.0))
 
 
 def command(wish: Wish, choice: Choice) -> str:
@@ -370,6 +381,9 @@ def notes(wish: Wish, best: Choice) -> Iterator[str]:
         if seconds > wish.seconds:
             line += f"; in {duration(wish.seconds)}: {best.config.max_steps:,} steps"
         yield line
+    if best.waiting_share > 0.1:
+        share = f"{best.waiting_share:.0%}"
+        yield f"other programs took {share} of the time while steps were measured: plan again when they have ended"
     if best.epochs > 4:
         yield f"the text is read {best.epochs:.0f} times; beyond about 4 more text helps, and more time hardly does"
     if best.seconds < 0.8 * wish.seconds:

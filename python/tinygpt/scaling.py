@@ -15,17 +15,17 @@ from dataclasses import dataclass
 class Law:
     """The numbers of the law.
 
-    Source: Hoffmann et al. 2022, eq. 2 and 10 (arXiv:2203.15556) for the sum and its powers; Muennighoff et al. 2023,
-    eq. 5 (arXiv:2305.16264) for text that is repeated; McCandlish et al. 2018, eq. 2.11 (arXiv:1812.06162) for tokens
-    wasted by a batch, with the critical size of Zhang et al. 2024 (arXiv:2410.21676).
+    Source: Hoffmann et al. 2022, eq. 2 (arXiv:2203.15556) for the sum, with numbers of our own runs; Muennighoff et al.
+    2023, eq. 5 (arXiv:2305.16264) for text that is repeated; McCandlish et al. 2018, eq. 2.11 (arXiv:1812.06162) for
+    tokens wasted by a batch, with the critical size of Zhang et al. 2024 (arXiv:2410.21676).
     """
 
-    least: float = 0.272
-    size: float = 3.63
-    size_power: float = 0.34
-    data: float = 17.25
-    data_power: float = 0.28
-    vocabulary: float = 0.5
+    least: float = 0.31
+    size: float = 2.69
+    size_power: float = 0.279
+    data: float = 6.12
+    data_power: float = 0.221
+    vocabulary: float = 0.56
     """What it costs to learn the ids, for each id a token trained on."""
     repeats: float = 15.4
     """Passes beyond the first after which repeating has given 1 - 1/e of what it can give."""
