@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt.planning import plan
-from tinygpt.runchoice import CONTEXTS, LAYERS, STEP_TOKENS, WIDTHS, Choice, heads
+from tinygpt.planningrules import CONTEXTS, LAYERS, STEP_TOKENS, WIDTHS, heads
+from tinygpt.runchoice import Choice
 from tinygpt.textsurvey import VOCABULARIES, TextSurvey, survey
 
 from benches import planninglaw

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tinygpt.modelconfig import GPTConfig
+from tinygpt.planningrules import heads
 from tinygpt.preparation import Preparation
-from tinygpt.runchoice import heads
 from tinygpt.scaling import LAW
 from tinygpt.stepcost import block_parameters
 from tinygpt.textsurvey import survey

@@ -19,8 +19,9 @@ from tinygpt import train
 from tinygpt.config import read
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.planning import plan
+from tinygpt.planningrules import heads
 from tinygpt.planreport import plan_lines
-from tinygpt.runchoice import Plan, heads
+from tinygpt.runchoice import Plan
 from tinygpt.scaling import LAW
 from tinygpt.stepcost import StepCost, n_parameters
 from tinygpt.textsurvey import TextSurvey, survey
@@ -170,7 +171,7 @@ def test_more_of_anything_is_expected_to_help(n: float, tokens: float, text: flo
 
 
 def test_the_survey_counts_what_encoding_gives(tmp_path: Path) -> None:
-    text = " ".join(WORDS[i * i % 23 % len(WORDS)] + str(i % 97) for i in range(40_000))
+    text = " ".join(WORDS[i * i % 23 % len(WORDS)] + f"{i * 7919 % 4096:x}" for i in range(40_000))
     (tmp_path / "a.txt").write_text(text)
     found = survey([tmp_path / "a.txt"], vocabularies=(300, 400))
     n_tokens = len(Tokenizer.train(str(tmp_path / "a.txt"), vocab_size=400).encode(text))

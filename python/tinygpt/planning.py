@@ -16,11 +16,12 @@ from typing import Any
 
 from tinygpt.forecast import duration
 from tinygpt.modelconfig import GPTConfig
+from tinygpt.planningrules import heads
 from tinygpt.reading import Reading
-from tinygpt.runchoice import Choice, Plan, Wish, choices, command, heads, notes, with_measurement
+from tinygpt.runchoice import Choice, Plan, Wish, choices, command, notes, with_measurement
 from tinygpt.scaling import LAW, Law
 from tinygpt.stepcost import StepCost
-from tinygpt.textsurvey import Kind, TextSurvey, survey
+from tinygpt.textsurvey import VOCABULARIES, Kind, TextSurvey, survey
 from tinygpt.trainconfig import RECIPE, TrainConfig
 
 LEAST_BYTES, LEAST_SECONDS = 100_000, 30
@@ -82,13 +83,21 @@ def plan(
         raise ValueError(
             f"time must be at least {LEAST_SECONDS} seconds, for the smallest model to begin to learn, got {seconds:g}"
         )
-    text = text or survey(paths, reading=reading, kind=kind)
+    fixed = {**(fixed or {}), **({} if ram is None else {"ram": ram})}
+    if "max_seconds" in fixed:
+        raise ValueError("max_seconds follows from the time that a plan is for; leave it away")
+    vocab_size = fixed.get("vocab_size")
+    vocabularies = VOCABULARIES if vocab_size is None else (vocab_size,)
+    text = text or survey(paths, reading=reading, kind=kind, vocabularies=vocabularies)
+    if vocab_size is not None and vocab_size not in text.bytes_per_token:
+        known = ", ".join(map(str, text.bytes_per_token))
+        raise ValueError(f"vocab_size must be one that {text.name} is encoded with ({known}), got {vocab_size}")
     if text.n_bytes < LEAST_BYTES:
         raise ValueError(
             f"{text.name}: {text.n_bytes:,} bytes of text are too few to learn a language from; "
             f"{LEAST_BYTES:,} are the least, some megabytes are better"
         )
-    measure = measure or Machine(ram=ram, say=say)
+    measure = measure or Machine(ram=ram, device=fixed.get("device", "auto"), say=say)
     plain = Reading()
     given = {} if reading is None else {k: v for k in asdict(plain) if (v := getattr(reading, k)) != getattr(plain, k)}
     name = Path(paths[0]).resolve().stem if paths else "text"
@@ -97,7 +106,7 @@ def plan(
         seconds=seconds,
         text=text,
         reading=given,
-        fixed={**(fixed or {}), **({} if ram is None else {"ram": ram})},
+        fixed=fixed,
         out=out or Path("runs") / name,
         startup_seconds=_startup_seconds() if startup_seconds is None else startup_seconds,
         law=law,
@@ -120,8 +129,10 @@ def plan(
 class Machine:
     """Measures on this machine, by `probe`; loads torch when it is first asked."""
 
-    def __init__(self, *, ram: str | None = None, say: Callable[[str], None] | None = None) -> None:
-        self._ram, self._say = ram, say
+    def __init__(
+        self, *, ram: str | None = None, device: Any = "auto", say: Callable[[str], None] | None = None
+    ) -> None:
+        self._ram, self._device, self._say = ram, device, say
         self._engine: Any = None
 
     def __call__(self, config: TrainConfig, shape: GPTConfig) -> Mapping[str, Any]:
@@ -130,7 +141,11 @@ class Machine:
 
         if self._engine is None:
             shape_of, config_of = _reference(*REFERENCES[2])
-            self._engine = probe.choose(config_of, shape_of, n_tokens=math.inf, say=self._say)
+            config_of = replace(config_of, device=self._device)
+            engine = probe.choose(config_of, shape_of, n_tokens=math.inf, say=self._say)
+            if engine.device != "cpu":
+                raise ValueError(f"device is {engine.device} here, and a plan is for training on a CPU; use device cpu")
+            self._engine = engine
         row = probe.measured_alone(replace(config, ram=self._ram), shape, self._engine, self._say)
         return {**row, "settings": probe.settings_of(probe.engine_of(row))}
 

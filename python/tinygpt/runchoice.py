@@ -12,20 +12,23 @@ from typing import Any
 
 from tinygpt.forecast import count, duration
 from tinygpt.modelconfig import GPTConfig
+from tinygpt.planningrules import (
+    CONTEXTS,
+    EPOCHS,
+    LAYERS,
+    STEP_TOKENS,
+    WIDTHS,
+    dropout,
+    heads,
+    learning_rate,
+    passes_of,
+)
 from tinygpt.scaling import Law
 from tinygpt.stepcost import StepCost, block_parameters, n_parameters
 from tinygpt.textsurvey import TextSurvey
 from tinygpt.trainconfig import LIMITS, RECIPE, TrainConfig
 
 LEAST_STEPS = 20
-WIDTHS = (64, 96, 128, 192, 256, 320, 384, 512, 640, 768)
-LAYERS = (2, 3, 4, 5, 6, 8, 10, 12)
-CONTEXTS = (64, 128, 256, 512)
-STEP_TOKENS = (512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768)
-PASS_TOKENS = 6144
-"""Tokens of one pass at most: more make it no faster and take memory."""
-EPOCHS = (4.0, 12.0, 40.0)
-"""Passes over the text at most, each with a dropout of its own."""
 _COMPILE_SECONDS = 5.0  # of a choice that is not measured
 _USED = 0.90  # of the time; the rest is for evaluations, saves, and a machine that is slower then
 _EVALUATIONS = 0.05  # of the time
@@ -125,37 +128,6 @@ class Wish:
         return self.startup_seconds + self.text.seconds
 
 
-def heads(d_model: int) -> int:
-    """Attention heads of a model of this width: of 64, narrow ones of 32.
-
-    Example:
-        >>> [heads(width) for width in (64, 96, 128, 256, 768)]
-        [2, 3, 4, 4, 12]
-    """
-    return d_model // (64 if d_model >= 256 else 32)
-
-
-def learning_rate(n_parameters: int) -> float:
-    """Highest rate for a model of this size, in two digits.
-
-    Example:
-        >>> learning_rate(1_000_000), learning_rate(42_000_000)
-        (0.005, 0.0031)
-    """
-    rate = RECIPE["learning_rate"] * min(1.0, (10e6 / n_parameters) ** (1 / 3))
-    return float(f"{rate:.2g}")
-
-
-def dropout(epochs: float) -> float:
-    """Share to drop in a run of so many passes over its text.
-
-    Example:
-        >>> dropout(4), dropout(5), dropout(20)
-        (0.0, 0.1, 0.2)
-    """
-    return 0.0 if epochs <= EPOCHS[0] else 0.1 if epochs <= EPOCHS[1] else 0.2
-
-
 def choices(wish: Wish, cost: StepCost, room: int | None) -> list[Choice]:
     """What is best among models of each size, the best first, with foretold speed and memory."""
     best: dict[int, tuple[float, GPTConfig, int, float]] = {}
@@ -164,7 +136,7 @@ def choices(wish: Wish, cost: StepCost, room: int | None) -> list[Choice]:
         per_token, per_pass, per_step = cost.step_parts(shape)
         room_per_token, room_besides = cost.memory_parts(shape)
         for windows in _windows(wish, shape.block_size):
-            batch_size, passes = _passes(windows, shape.block_size)
+            batch_size, passes = passes_of(windows, shape.block_size)
             memory = batch_size * shape.block_size * room_per_token + room_besides + _TRAIN_BYTES
             if room is not None and memory > room:
                 continue
@@ -192,13 +164,6 @@ def _foretold(wish: Wish, cost: StepCost, shape: GPTConfig, windows: int, most_e
     return found
 
 
-def _passes(windows: int, block_size: int) -> tuple[int, int]:
-    """Windows of one pass, and passes of a step."""
-    most = max(1, PASS_TOKENS // block_size)
-    passes = next(n for n in range(math.ceil(windows / most), windows + 1) if windows % n == 0)
-    return windows // passes, passes
-
-
 def _steps(
     wish: Wish, shape: GPTConfig, windows: int, step_seconds: float, compile_seconds: float, most_epochs: float
 ) -> tuple[int, bool]:
@@ -224,6 +189,7 @@ def _bits(wish: Wish, shape: GPTConfig, n_block: int, windows: int, steps: int) 
 
 def _shapes(wish: Wish) -> Iterator[GPTConfig]:
     fixed = {name: value for name, value in wish.fixed.items() if name in GPTConfig.__dataclass_fields__}
+    is_llama = not fixed.keys() & {"position", "norm", "bias", "mlp"}  # no standard class has another form and qk_norm
     contexts = [t for t in CONTEXTS if t <= 256 or wish.text.kind != "prose"]
     for vocab_size in [fixed["vocab_size"]] if "vocab_size" in fixed else wish.text.bytes_per_token:
         for block_size in [fixed["block_size"]] if "block_size" in fixed else contexts:
@@ -231,7 +197,7 @@ def _shapes(wish: Wish) -> Iterator[GPTConfig]:
                 for n_layer in [fixed["n_layer"]] if "n_layer" in fixed else LAYERS:
                     if "n_layer" not in fixed and not 24 <= d_model / n_layer <= 128:
                         continue
-                    options = {"n_head": heads(d_model), "qk_norm": RECIPE["qk_norm"], **fixed}
+                    options = {"n_head": heads(d_model), "qk_norm": RECIPE["qk_norm"] and is_llama, **fixed}
                     options |= {"vocab_size": vocab_size, "block_size": block_size}
                     yield GPTConfig(**{**options, "d_model": d_model, "n_layer": n_layer})
 
@@ -247,11 +213,12 @@ def _config(wish: Wish, shape: GPTConfig, windows: int) -> TrainConfig:
     """The settings of a run but for its length."""
     known = {name: value for name, value in wish.fixed.items() if name in TrainConfig.__dataclass_fields__}
     known = {name: value for name, value in known.items() if name not in LIMITS}
-    batch_size, passes = _passes(windows, shape.block_size)
+    batch_size, passes = passes_of(windows, shape.block_size)
     recipe = {name: value for name, value in RECIPE.items() if name in TrainConfig.__dataclass_fields__}
     if "batch_size" in known:  # the engine takes fewer at once where they do not fit
         batch_size, passes = known["batch_size"], windows // known["batch_size"]
-    own = {"batch_size": batch_size, "grad_accum": passes, "learning_rate": learning_rate(n_parameters(shape))}
+    rate = learning_rate(n_parameters(shape), optimizer=known.get("optimizer", recipe["optimizer"]))
+    own = {"batch_size": batch_size, "grad_accum": passes, "learning_rate": rate}
     return TrainConfig(**{**recipe, **own, **known})
 
 

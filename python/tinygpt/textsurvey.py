@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tinygpt._core import Counts
 from tinygpt.chats import Chats
 from tinygpt.corpus import Corpus
+from tinygpt.foreigntokenizer import tokenizer_in
 from tinygpt.manifest import Manifest
 from tinygpt.reading import Reading
 from tinygpt.tokenfolder import open_folder
@@ -23,7 +24,7 @@ SAMPLE_BYTES = 32_000_000
 """Text that is counted at most; what is longer is counted in samples spread over its files."""
 VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 _SURPRISE_VOCABULARY = 1024  # even a small text has each of its tokens often enough for their shares to be known
-_MOST_TOKENS = 5_000_000  # of a prepared folder, of which the shares of tokens are counted
+_MOST_TOKENS = 2_000_000  # of a prepared folder, which are turned into text and counted
 # Rarer pieces are many and long in text of many scripts; a part of them stands for all.
 _FREQUENT, _RARE_PIECES = 8, 50_000
 _CODE = re.compile(r"\.(py|rs|c|h|cc|cpp|hpp|java|js|ts|tsx|go|rb|sh|sql|lua|swift|kt|cs|php)")
@@ -113,14 +114,13 @@ def _of_text(
     n_bytes = sampled if sampled <= found < SAMPLE_BYTES or is_chats else found
     sizes = [size for size in vocabularies if size <= max(vocabularies[0], len(pieces))]
     tokens = _tokens_under(sizes, counts, _some(pieces))
-    reference = tokens[max(size for size in sizes if size <= max(_SURPRISE_VOCABULARY, sizes[0]))]
     return TextSurvey(
         name=corpus.name,
         n_bytes=n_bytes,
         n_documents=round(n_documents * max(1.0, n_bytes / sampled)),
         kind=kind or ("chat" if is_chats else _kind_of([] if isinstance(corpus, Chats) else corpus.files)),
         bytes_per_token={size: sampled / float(n.sum()) for size, n in tokens.items()},
-        surprise=_entropy(reference) * float(reference.sum()) / sampled,
+        surprise=_surprise(counts, pieces),
         # Counting is the first of two passes; the second encodes and writes, and takes a little longer.
         seconds=2.5 * took * max(1.0, n_bytes / sampled),
     )
@@ -153,6 +153,14 @@ def _tokens_under(
     return found
 
 
+def _surprise(counts: Counts, pieces: Mapping[bytes, int]) -> float:
+    """Bits per byte for who knows the shares of the tokens of a small vocabulary."""
+    size = min(_SURPRISE_VOCABULARY, max(300, len(pieces)))
+    occurrences = _tokens_under([size], counts, _some(pieces))[size]
+    n_bytes = sum(len(piece) * n for piece, n in pieces.items())
+    return _entropy(occurrences) * float(occurrences.sum()) / n_bytes
+
+
 def _entropy(occurrences: NDArray[Any]) -> float:
     """Bits per token of who knows the share of each."""
     shares = occurrences[occurrences > 0] / occurrences.sum()
@@ -171,14 +179,17 @@ def _of_folder(folder: Path, kind: Kind | None) -> TextSurvey:
     if not n_tokens or not n_bytes:
         raise ValueError(f"{folder}: no tokens to train on")
     ids = open_folder(folder, "train", verify=False).tokens.read(0, min(n_tokens, _MOST_TOKENS))
-    per_token = n_bytes / n_tokens
+    tokenizer = tokenizer_in(folder)
+    if tokenizer is None:
+        raise ValueError(f"{folder}: no tokenizer.json, without which nobody knows what its tokens stand for")
+    counts = Corpus.from_iterable([tokenizer.decode(ids.tolist())]).count()
     return TextSurvey(
         name=str(folder),
         n_bytes=n_bytes,
         n_documents=sum(shard.documents for shard in shards),
         kind=kind or ("chat" if manifest.has_targets else "prose"),
-        bytes_per_token={manifest.vocab_size: per_token},
-        surprise=_entropy(np.bincount(ids, minlength=manifest.vocab_size)) / per_token,
+        bytes_per_token={manifest.vocab_size: n_bytes / n_tokens},
+        surprise=_surprise(counts, counts.to_dict()),
         is_prepared=True,
         val_tokens=sum(shard.tokens for shard in manifest.splits.get("val", ())),
     )
