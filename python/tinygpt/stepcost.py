@@ -34,12 +34,12 @@ class StepCost:
 
     def step_parts(self, shape: GPTConfig) -> tuple[float, float, float]:
         """Seconds of a step for each token, for each pass, and besides."""
-        work = self.seconds * _work(shape, 1, 1)
+        work = np.asarray(self.seconds) * _work(shape, 1, 1)
         return float(work[:2].sum()) / shape.block_size, float(work[2]), float(work[3:].sum())
 
     def memory_parts(self, shape: GPTConfig) -> tuple[float, float]:
         """Bytes for each token of a pass, and besides."""
-        room = self.memory * _room(shape, 1)
+        room = np.asarray(self.memory) * _room(shape, 1)
         return float(room[2]) / shape.block_size, float(room[:2].sum())
 
     def step_seconds(self, shape: GPTConfig, windows: int, passes: int = 1) -> float:
