@@ -119,6 +119,16 @@ def test_what_cannot_be_done_is_said() -> None:
     assert "; in 8 hours: " in notes[0]
 
 
+def test_what_a_busy_machine_measures_of_speed_is_not_believed() -> None:
+    def busy(config: TrainConfig, shape: GPTConfig) -> Mapping[str, Any]:
+        row, is_reference = machine(config, shape), config.max_steps is None
+        return row if is_reference else {**row, "tokens_per_second": 9.0, "waiting_share": 0.8}
+
+    found = plan(["books"], seconds=600, text=TEXT, measure=busy, startup_seconds=5.0)
+    assert (found.best.is_measured, found.best.tokens_per_second > 1000) == (False, True)
+    assert found.notes[0].startswith("other programs took 80% of the time of measuring")
+
+
 def test_the_command_is_one_of_train_and_says_what_the_table_says() -> None:
     best = planned(600).best
     words = shlex.split(best.command)

@@ -29,6 +29,8 @@ from tinygpt.textsurvey import TextSurvey
 from tinygpt.trainconfig import LIMITS, RECIPE, TrainConfig
 
 LEAST_STEPS = 20
+MOST_WAITING = 0.1
+"""Share of the time of a measurement that threads may wait for a core: beyond it, its speed is worth nothing."""
 _COMPILE_SECONDS = 5.0  # of a choice that is not measured
 _USED = 0.90  # of the time; the rest is for evaluations, saves, and a machine that is slower then
 _EVALUATIONS = 0.05  # of the time
@@ -281,21 +283,25 @@ def _with_course(
 
 
 def with_measurement(wish: Wish, choice: Choice, row: Mapping[str, Any]) -> Choice | None:
-    """The choice with what a step of it takes in truth; None where the time is too short then."""
+    """The choice with what a step of it takes in truth; None where the time is too short then.
+
+    What was measured while other programs ran says how much memory it takes, and nothing of its speed.
+    """
     tokens_per_step = choice.config.windows_per_step * choice.shape.block_size
+    waiting_share = row.get("waiting_share", 0.0)
+    is_busy = waiting_share > MOST_WAITING
+    speed = choice.tokens_per_second if is_busy else row["tokens_per_second"]
     again = _choice(
         wish,
         choice.shape,
         replace(choice.config, **row.get("settings", {})),
-        tokens_per_step / row["tokens_per_second"] + _STEP_SECONDS,
-        row["compile_seconds"],
+        tokens_per_step / speed + (0.0 if is_busy else _STEP_SECONDS),
+        _COMPILE_SECONDS if is_busy else row["compile_seconds"],
         row["memory_bytes"] + _TRAIN_BYTES,
         row["dtype"],
         choice.most_epochs,
     )
-    if again is None:
-        return None
-    return replace(again, is_measured=True, waiting_share=row.get("waiting_share", 0.0))
+    return None if again is None else replace(again, is_measured=not is_busy, waiting_share=waiting_share)
 
 
 def command(wish: Wish, choice: Choice) -> str:
@@ -348,9 +354,9 @@ def notes(wish: Wish, best: Choice) -> Iterator[str]:
         if seconds > wish.seconds:
             line += f"; in {duration(wish.seconds)}: {best.config.max_steps:,} steps"
         yield line
-    if best.waiting_share > 0.1:
+    if best.waiting_share > MOST_WAITING:
         share = f"{best.waiting_share:.0%}"
-        yield f"other programs took {share} of the time while steps were measured: plan again when they have ended"
+        yield f"other programs took {share} of the time of measuring: its speed is foretold; plan again when they ended"
     if best.epochs > 4:
         yield f"the text is read {best.epochs:.0f} times; beyond about 4 more text helps, and more time hardly does"
     if best.seconds < 0.8 * wish.seconds:
