@@ -28,6 +28,9 @@ from tinygpt.textsurvey import TextSurvey, survey
 from tinygpt.tokenizer import Tokenizer
 from tinygpt.trainconfig import TrainConfig
 
+from benches.planning import neighbours
+from benches.planningtexts import parted
+
 BYTES_PER_TOKEN = {512: 2.0, 1024: 2.5, 2048: 3.0, 4096: 3.3, 8192: 3.6}
 TEXT = TextSurvey(
     name="books", n_bytes=40_000_000, n_documents=500, kind="prose", bytes_per_token=BYTES_PER_TOKEN, surprise=3.3
@@ -224,6 +227,22 @@ def test_the_table_names_every_choice_and_marks_one() -> None:
     assert (len(rows), sum(row.startswith("*") for row in rows)) == (len(found.choices), 1)
     assert lines[-1] == f"recommended: {found.best.command}"
     json.dumps(found.to_json(), default=str)
+
+
+def test_a_grid_has_eight_neighbours_that_differ_in_one_thing() -> None:
+    (_, own), *others = neighbours(planned(600).best)
+    differing = [{name for name in own if fixed[name] != own[name]} for _, fixed in others]
+    assert len(others) >= 8
+    assert all(len(names - {"batch_size", "grad_accum"}) <= 1 for names in differing)
+
+
+@pytest.mark.parametrize("n_documents", [1, 200])
+def test_what_is_held_out_is_no_part_of_what_is_trained_on(n_documents: int) -> None:
+    lines = range(6_000_000 // n_documents // 10)
+    documents = [b"".join(b"line %d of %d\n" % (i, n) for i in lines) for n in range(n_documents)]
+    kept, held = parted(b"<|endoftext|>\n".join(documents))
+    assert 200_000 < len(held) < 310_000
+    assert not set(held.split(b"\n")[:100]) & set(kept.split(b"\n")) - {b""}
 
 
 def test_heads_divide_the_width() -> None:

@@ -18,7 +18,7 @@ from tinygpt.forecast import duration
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.planningrules import heads
 from tinygpt.reading import Reading
-from tinygpt.runchoice import Choice, Plan, Wish, choices, command, notes, with_measurement
+from tinygpt.runchoice import MOST_WAITING, Choice, Plan, Wish, choices, command, notes, with_measurement
 from tinygpt.scaling import LAW, Law
 from tinygpt.stepcost import StepCost
 from tinygpt.textsurvey import VOCABULARIES, Kind, TextSurvey, survey
@@ -97,7 +97,7 @@ def plan(
             f"{text.name}: {text.n_bytes:,} bytes of text are too few to learn a language from; "
             f"{LEAST_BYTES:,} are the least, some megabytes are better"
         )
-    measure = measure or Machine(ram=ram, device=fixed.get("device", "auto"), say=say)
+    measure = measure or Machine(device=fixed.get("device", "auto"), say=say)
     plain = Reading()
     given = {} if reading is None else {k: v for k in asdict(plain) if (v := getattr(reading, k)) != getattr(plain, k)}
     name = Path(paths[0]).resolve().stem if paths else "text"
@@ -111,7 +111,7 @@ def plan(
         startup_seconds=_startup_seconds() if startup_seconds is None else startup_seconds,
         law=law,
     )
-    cost = _step_cost(measure)
+    cost, waiting_share = _step_cost(measure)
     room = TrainConfig(ram=ram).ram_bytes
     room = getattr(measure, "free_bytes", None) if room is None else room
     found = _offered(wish, cost, measure, room)
@@ -122,17 +122,23 @@ def plan(
         ram_bytes=TrainConfig(ram=ram).ram_bytes,
         choices=tuple(replace(choice, command=command(wish, choice)) for choice in found),
         recommended=best,
-        notes=tuple(notes(wish, found[best])),
+        notes=(*_busy(waiting_share), *notes(wish, found[best])),
     )
+
+
+def _busy(waiting_share: float) -> list[str]:
+    if waiting_share <= MOST_WAITING:
+        return []
+    return [
+        f"other programs took up to {waiting_share:.0%} of the time of measuring: these times are too long; plan again"
+    ]
 
 
 class Machine:
     """Measures on this machine, by `probe`; loads torch when it is first asked."""
 
-    def __init__(
-        self, *, ram: str | None = None, device: Any = "auto", say: Callable[[str], None] | None = None
-    ) -> None:
-        self._ram, self._device, self._say = ram, device, say
+    def __init__(self, *, device: Any = "auto", say: Callable[[str], None] | None = None) -> None:
+        self._device, self._say = device, say
         self._engine: Any = None
 
     def __call__(self, config: TrainConfig, shape: GPTConfig) -> Mapping[str, Any]:
@@ -146,7 +152,7 @@ class Machine:
             if engine.device != "cpu":
                 raise ValueError(f"device is {engine.device} here, and a plan is for training on a CPU; use device cpu")
             self._engine = engine
-        row = probe.measured_alone(replace(config, ram=self._ram), shape, self._engine, self._say)
+        row = probe.measured_alone(config, shape, self._engine, self._say)
         return {**row, "settings": probe.settings_of(probe.engine_of(row))}
 
     @property
@@ -178,7 +184,8 @@ def _reference(
     return shape, TrainConfig(batch_size=windows, optimizer=RECIPE["optimizer"])
 
 
-def _step_cost(measure: Measure) -> StepCost:
+def _step_cost(measure: Measure) -> tuple[StepCost, float]:
+    """What steps cost here, and the largest share of its time that a measurement waited for other programs."""
     rows = []
     for reference in REFERENCES:
         shape, config = _reference(*reference)
@@ -186,7 +193,7 @@ def _step_cost(measure: Measure) -> StepCost:
         tokens = config.windows_per_step * shape.block_size
         seconds = tokens / row["tokens_per_second"]
         rows.append({**row, "shape": shape, "windows": config.windows_per_step, "seconds": seconds})
-    return StepCost.fitted(rows)
+    return StepCost.fitted(rows), max(row.get("waiting_share", 0.0) for row in rows)
 
 
 def _offered(wish: Wish, cost: StepCost, measure: Measure, room: int | None) -> list[Choice]:

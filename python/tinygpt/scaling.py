@@ -27,7 +27,7 @@ class Law:
     data_power: float = 0.221
     vocabulary: float = 0.56
     """What it costs to learn the ids, for each id a token trained on."""
-    repeats: float = 15.4
+    repeats: float = 4.2
     """Passes beyond the first after which repeating has given 1 - 1/e of what it can give."""
     batch: float = 22.91
     batch_power: float = 0.47
@@ -72,7 +72,7 @@ class Law:
         Example:
             >>> law = Law()
             >>> law.worth(1e6, 1e6), round(law.worth(4e6, 1e6) / 1e6, 1), round(law.worth(1e9, 1e6) / 1e6, 1)
-            (1000000.0, 3.7, 16.4)
+            (1000000.0, 3.1, 5.2)
         """
         if n_bytes <= text_bytes:
             return n_bytes
