@@ -67,6 +67,8 @@ _MODULES = {
     "evaluation",
     "export",
     "generate",
+    "plan",
+    "planning",
     "prepare",
     "report",
     "serve",

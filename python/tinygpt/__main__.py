@@ -14,6 +14,7 @@ from tinygpt import __version__
 from tinygpt.interruption import leave_on_interrupt
 
 VERBS = {
+    "plan": "say what to train on a text in the time there is, with the command",
     "prepare": "turn text into a tokenizer and shards of tokens",
     "train": "train a model on text or on prepared shards; continue a run",
     "generate": "continue a prompt with a trained model",

@@ -27,7 +27,7 @@ from tinygpt.modelconfig import GPTConfig
 from tinygpt.preparation import Preparation
 from tinygpt.staging import lock_folder, write_file
 from tinygpt.trackers import check_packages
-from tinygpt.trainconfig import TrainConfig
+from tinygpt.trainconfig import RECIPE, TrainConfig
 from tinygpt.trainingdata import (
     Opening,
     Source,
@@ -76,12 +76,7 @@ class TrainFlags:
 
 
 GROUPS = {"": TrainFlags, "text": Preparation, "model": GPTConfig, "training": TrainConfig}
-# The recipe that learns most per second of a CPU; docs/training.md has what each part of it gives. The classes keep
-# the defaults that the field knows, and the command takes these.
-DEFAULTS: dict[str, Any] = {
-    **{"vocab_size": 8192, "qk_norm": True, "optimizer": "muon", "learning_rate": 5e-3},
-    **{"schedule": "linear", "min_lr_fraction": 0.0, "warmup_steps": 50},
-}
+DEFAULTS = RECIPE
 DATA = "a prepared folder, a file of tokens (.bin, .npy, .pt), text or chats (.jsonl)"
 
 
