@@ -1,10 +1,10 @@
-"""`python -m benches [tokenizer|sources|training|generation]`, `recipe` and `serve`; `--help` says which options."""
+"""`python -m benches [tokenizer|sources|training|generation]`, `recipe`, `planning` and `serve`; `--help` says more."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from benches import generation, recipe, serve, sources, tokenizer, training
+from benches import generation, planning, recipe, serve, sources, tokenizer, training
 from benches.shape import TINY
 
 SUITES = {
@@ -19,12 +19,15 @@ def main() -> None:
     if sys.argv[1:2] == ["recipe"]:
         recipe.main(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["planning"]:
+        planning.main(sys.argv[2:])
+        return
     if sys.argv[1:2] == ["serve"]:
         serve.main(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(
         prog="python -m benches",
-        description="Speed and memory, against peers in the same run; `recipe` and `serve` have options of their own.",
+        description="Speed and memory, against peers in the same run; recipe, planning and serve have own options.",
     )
     parser.add_argument("suites", nargs="*", help="tokenizer, sources, training or generation; none runs all")
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs (default: 3)")

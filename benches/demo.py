@@ -83,9 +83,8 @@ def main() -> None:
     for prompt in PROMPTS:
         command(f"generate --checkpoint {RUN} --max-new-tokens 60 --temperature 0.7 --seed 1 --prompt", prompt)
     compare()
-    print(
-        f"\nwritten: {DATA}/ (tokenizer.json, shards, manifest.json), {RUN}/ (config.yaml, metrics.jsonl, checkpoints)"
-    )
+    kept = "report.html, config.yaml, metrics.jsonl, checkpoints"
+    print(f"\nwritten: {DATA}/ (tokenizer.json, shards, manifest.json), {RUN}/ ({kept})")
     print("\nthe same with a folder of your own text:")
     program = Path(sys.executable).parent / "tinygpt"
     program = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program

@@ -22,6 +22,7 @@ from tinygpt.tokenizer import Tokenizer
 TINY = {"block_size": 64, "n_layer": 1, "n_head": 2, "d_model": 64}
 LARGE = {"block_size": 256, "n_layer": 8, "n_head": 8, "d_model": 512, "vocab_size": 32000}
 SEEDS, TOKENS = 200, 20
+MEMORY_EVERY = 2000
 ENDLESS = {"logit_bias": {"256": -100, "260": -100}}
 
 
@@ -118,7 +119,7 @@ async def load(address: str, server: Server, n_requests: int, texts: list[str]) 
                 counts["stuck"] += 1
             except httpx.HTTPError as error:
                 counts[f"failed: {way} {type(error).__name__}"] += 1
-            if i % (n_requests // 10) == n_requests // 10 - 1:
+            if (i + 1) % MEMORY_EVERY == 0:
                 memory.append(server.resident_mb())
 
     started = time.perf_counter()
@@ -151,7 +152,9 @@ def main(words: list[str]) -> None:
             with Server(Path(parent) / "tiny", "--dtype", "float32", "--threads", "1") as server:
                 result = asyncio.run(load(server.address, server, arguments.requests, texts))
             print(f"{arguments.requests} requests in {result['seconds']:.1f} s, {result['requests/s']:.0f} a second")
-            print("MB after each tenth:", " ".join(f"{mb:.1f}" for mb in result["MB"]))
+            print(
+                f"MB at the start and after each {MEMORY_EVERY} requests:", " ".join(f"{mb:.1f}" for mb in result["MB"])
+            )
             counts = {**dict.fromkeys(("stuck", "wrong tokens", "wrong statuses"), 0), **result["counts"]}
             print(", ".join(f"{name} {n}" for name, n in counts.items()), *result["left"], sep="\n", flush=True)
         if arguments.only != "load":

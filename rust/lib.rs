@@ -64,7 +64,7 @@ pub use added::{AddedFinder, AddedToken, Flags, Segment};
 pub use cache::Cache;
 pub use choice::{Coverage, MAX_PIECES_BYTES};
 pub use clean::{GUTENBERG, GutenbergBody, RULES, clean, rules, split_gutenberg};
-pub use cleaning::{Cleaning, Report};
+pub use cleaning::{Cleaning, Report, Reports};
 pub use count::Counts;
 pub use countfile::{load_counts, save_counts};
 pub use encode::{Encoder, Specials};
@@ -80,8 +80,8 @@ pub use shards::{
     Shuffle, Split, StoredSplit, copy_of_file, join, shuffle,
 };
 pub use sources::{
-    Amount, Block, Choice, Cutter, Cutting, Documents, Format, Found, InputFile, Inputs, Listing, Malformed, OpenRows, Outlet, Part,
-    Position, Reading, Records, Rows, Sample, SampleSize, Selection, Side, Source, Texts, last_cut, list_files,
+    Amount, Block, Choice, Cutter, Cutting, Documents, Ends, Format, Found, InputFile, Inputs, LeftOut, Listing, Malformed, OpenRows,
+    Outlet, Part, Passage, Position, Reading, Records, Rows, Sample, SampleSize, Selection, Side, Source, Texts, last_cut, list_files,
 };
 pub use transformer::{Activation, Decoder, Feed, Norm, Places, Precision, Shape, Tensors};
 pub use vocab::{Merge, Vocab};

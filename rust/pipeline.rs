@@ -5,7 +5,7 @@
 //! speeds of the three.
 
 use crate::cache::Cache;
-use crate::cleaning::{Cleaning, Report};
+use crate::cleaning::{Cleaning, Reports};
 use crate::count::{CommonCounts, Counts, Tally};
 use crate::encode::Encoder;
 use crate::error::{Error, Result};
@@ -247,24 +247,24 @@ pub fn count_pieces(
     cleaning: &Cleaning,
     counts: Counts,
     job: &mut Job,
-) -> Result<(Counts, Report)> {
+) -> Result<(Counts, Reports)> {
     // Text is cut before white space, so a name that holds some could be cut in two.
     if let Some(name) = specials.iter().find(|name| name.contains(char::is_whitespace)) {
         return Err(Error::Invalid(format!("the special token {name:?} holds white space, which no special token may")));
     }
     let finder = special_finder(specials)?;
     let common = CommonCounts::new(counts);
-    let work = |(tally, report): &mut (Tally, Report), block: &Block| {
-        report.add(&cleaning.for_each_part(block, |text, _| tally.add_text(text, pattern, finder.as_ref()))?);
+    let work = |(tally, reports): &mut (Tally, Reports), block: &Block| {
+        reports.add(&cleaning.for_each_part(block, |text, _| tally.add_text(text, pattern, finder.as_ref()))?);
         Ok(())
     };
-    let finish = |(mut tally, report): (Tally, Report)| tally.flush().map(|()| report);
-    let reports = run(source, job, || (Tally::new(&common), Report::default()), work, finish, Ok)?;
-    let mut report = Report::default();
-    for part in reports {
-        report.add(&part);
+    let finish = |(mut tally, reports): (Tally, Reports)| tally.flush().map(|()| reports);
+    let seen = run(source, job, || (Tally::new(&common), Reports::default()), work, finish, Ok)?;
+    let mut reports = Reports::default();
+    for of_thread in seen {
+        reports.add(&of_thread);
     }
-    Ok((common.into_counts(), report))
+    Ok((common.into_counts(), reports))
 }
 
 /// Encodes a corpus to shards, each document ended by the end-of-text id. `after` is called with what was seen so far and up
@@ -279,12 +279,12 @@ pub fn encode_to_shards(
     cleaning: &Cleaning,
     shards: &mut Shards,
     job: &mut Job,
-    mut after: impl FnMut(&mut Shards, &Report, Position) -> Result<()>,
-) -> Result<Report> {
+    mut after: impl FnMut(&mut Shards, &Reports, Position) -> Result<()>,
+) -> Result<Reports> {
     let token_type = shards.token_type();
     let work = |(cache, ids): &mut (Cache, Vec<u32>), block: &Block| {
         let (mut tokens, mut parts) = (Vec::new(), Vec::with_capacity(block.parts.len()));
-        let report = cleaning.for_each_part(block, |text, part| {
+        let seen = cleaning.for_each_part(block, |text, part| {
             ids.clear();
             encoder.encode(text, cache, ids);
             token_type.write(ids, &mut tokens);
@@ -292,26 +292,26 @@ pub fn encode_to_shards(
             parts.push(EncodedPart { end: tokens.len(), text_bytes: text.len() as u64, side: part.side, ends });
             Ok(())
         })?;
-        Ok((tokens, parts, report, block.end))
+        Ok((tokens, parts, seen, block.end))
     };
-    let mut report = Report::default();
+    let mut reports = Reports::default();
     run(
         source,
         job,
         Default::default,
         work,
         |_| Ok(()),
-        |(tokens, parts, seen, end): (Vec<u8>, Vec<EncodedPart>, Report, Position)| {
-            report.add(&seen);
+        |(tokens, parts, seen, end): (Vec<u8>, Vec<EncodedPart>, Reports, Position)| {
+            reports.add(&seen);
             let mut from = 0;
             for part in parts {
                 shards.write(&tokens[from..part.end], &part)?;
                 from = part.end;
             }
-            after(shards, &report, end)
+            after(shards, &reports, end)
         },
     )?;
-    Ok(report)
+    Ok(reports)
 }
 
 #[cfg(test)]

@@ -23,9 +23,11 @@ from tinygpt.checkpoint import Checkpoint
 from tinygpt.dataset import TokenDataset
 from tinygpt.manifest import Manifest
 from tinygpt.model import GPT, GPTConfig
+from tinygpt.preparation import Preparation
 from tinygpt.targetbits import ArrayTargets
 from tinygpt.tokenfolder import count_targets
 from tinygpt.tokenizer import Tokenizer
+from tinygpt.tracing import origin_of, text_of
 
 torch.set_num_threads(1)
 SPECIALS = ["<|endoftext|>", *CHAT_TOKENS]
@@ -315,3 +317,34 @@ def test_special_tokens_that_are_added_leave_the_others_as_they_are() -> None:
     assert sorted(grown.special_tokens.values()) == [257, 258, 259, 260, 261]
     assert grown.encode("ab<|user|>") == plain.encode("ab<|user|>")
     assert grown.with_special_tokens(CHAT_TOKENS) == grown
+
+
+def test_every_conversation_is_traced_to_its_line(tmp_path: Path) -> None:
+    records = [{"prompt": f"größer {i}?", "completion": "ja " * (i % 5 + 1)} for i in range(60)]
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
+    (tmp_path / "chats").mkdir()
+    (tmp_path / "chats/a.jsonl").write_bytes(b"\xef\xbb\xbf" + "\r\n\r\n".join(lines[:25]).encode())
+    (tmp_path / "chats/b.jsonl").write_text("\n".join([lines[25], "{}", *lines[26:]]) + "\n", encoding="utf-8")
+    for seed in (None, 3):
+        folder = tmp_path / f"data-{seed}"
+        write_chats(Chats(tmp_path / "chats", malformed="skip"), TOKENIZER, folder, val_fraction=0.2, shuffle=seed)
+        assert sorted(traced(folder, "train") + traced(folder, "val")) == sorted(map(tuple, map(dict.items, records)))
+
+
+def traced(folder: Path, split: str) -> list[Any]:
+    """The records that the documents of a split came from, each held against what is said in its tokens."""
+    data = TokenDataset(folder, split, block_size=2)
+    found, ids = [], data.tokens_at(0, data.n_tokens)
+    for start in [0, *(np.flatnonzero(ids == EOT)[:-1] + 1).tolist()]:
+        record = json.loads(text_of(origin_of(folder, split, start)).removeprefix("\ufeff"))
+        assert ids[start : start + len(by_hand(record)[0])].tolist() == by_hand(record)[0]
+        found.append(tuple(record.items()))
+    return found
+
+
+def test_chats_are_prepared_already_though_their_manifest_counts_them(tmp_path: Path) -> None:
+    how = Preparation(val_fraction=0.0)
+    for is_new in (True, False):
+        chats = how.corpus([jsonl(tmp_path / "a.jsonl", [PAIR, PAIR])])
+        manifest, found = how.prepare(chats, tmp_path / "data", vocab_size=263)
+        assert (found, [source["documents"] for source in (manifest.corpus or {})["sources"]]) == (is_new, [2])

@@ -12,7 +12,7 @@ from tinygpt.checkpoint import Checkpoint
 from tinygpt.choices import Question, evaluate_choices, read_questions
 from tinygpt.continuations import encode_pair
 from tinygpt.model import GPT, GPTConfig
-from tinygpt.scores import Window, score
+from tinygpt.slidingwindow import Window, score_windows
 from tinygpt.tokenizer import Tokenizer
 
 QUESTIONS = [
@@ -67,7 +67,7 @@ def test_greedy_is_what_the_model_writes(checkpoint: Checkpoint) -> None:
     ids = [65, 66, 67]
     written = list(checkpoint.model.generate(ids, max_new_tokens=9, temperature=0))
     windows = [Window(ids=np.array([*ids, *row]), n_scored=9) for row in (written, [*written[:-1], 68])]
-    found = [bool(hits.all()) for _, (_, hits) in score(checkpoint.model, windows)]
+    found = [bool(hits.all()) for _, (_, hits) in score_windows(checkpoint.model, windows)]
     assert (found, written[-1] != 68) == ([True, False], True)
 
 

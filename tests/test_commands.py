@@ -161,7 +161,7 @@ def test_generate_lists_and_scores_tokens(finished: Path, capfd: pytest.CaptureF
     assert generate.main([*words[:-4], "--max-new-tokens", "1", "--dtype", "float32", "--logprobs", "0"]) == 0
     logprob, _, text = capfd.readouterr().out.strip().split("\t")
     judged = ["--prompt", ast.literal_eval(text), "--score", "--logprobs", "0"]
-    assert generate.main([*words, *judged]) == 0
+    assert generate.main([*words[:3], *words[-2:], *judged]) == 0
     line, summary = capfd.readouterr().out.splitlines()
     assert (line.split("\t")[0], "perplexity" in summary) == (logprob, True)
 
@@ -353,6 +353,8 @@ WRONG_INPUTS = {
     "generate --checkpoint run --presence-penalty 3": "--presence-penalty must be from -2 to 2",
     "generate --checkpoint run --int8 --dtype float32": "--int8 and --dtype float32 are both given",
     "generate --checkpoint run --score --n 2": "--score is about the prompt",
+    "generate --checkpoint run --score --prompt ab --top-k 5": "--top-k is about drawing tokens, and --score",
+    "generate --checkpoint run --score --prompt ab --seed 5": "--seed is about drawing tokens",
     "generate --checkpoint run --score": "needs at least one token with another before it",
     "generate --checkpoint run --logprobs 1 --stop a": "--logprobs are of one text",
     "generate --checkpoint run --logprobs -1": "--logprobs must be at least 0, got -1",

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tinygpt import bench, encode, evaluate, export, generate, prepare, serve, show, train
+from tinygpt import bench, doctor, encode, evaluate, export, generate, plan, prepare, report, serve, show, train
 from tinygpt.__main__ import VERBS
 from tinygpt.samplingconfig import Sampling
 from tinygpt.trainconfig import CHANGEABLE, TrainConfig
@@ -21,7 +21,7 @@ TOP = Path(__file__).parent.parent
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
 # The plan and the style show code that is not there to run.
 QUOTING = {"architecture.md", "style.md"}
-POSITIONAL = {"paths", "text"}
+POSITIONAL = {"paths", "runs", "text"}
 # Sizes that a page names, in sizes that a test can wait for.
 SMALL = {"max_steps=2000": "max_steps=2", "vocab_size=8192": "vocab_size=400", "n_layer=6": "n_layer=1"}
 
@@ -94,7 +94,7 @@ def test_command_lines_name_flags_that_exist() -> None:
 
 def test_option_tables_give_the_defaults_of_the_fields() -> None:
     verbs = [prepare.PrepareFlags, generate.GenerateFlags, encode.EncodeFlags, show.ShowFlags, bench.BenchFlags]
-    verbs += [export.ExportFlags, serve.ServeFlags]
+    verbs += [export.ExportFlags, report.ReportFlags, serve.ServeFlags, doctor.DoctorFlags, plan.PlanFlags]
     classes = [*train.GROUPS.values(), *verbs, evaluate.EvaluateFlags, Sampling]
     declared: dict[str, set[str]] = {}
     for field in (field for cls in classes for field in fields(cls) if field.name not in POSITIONAL):

@@ -159,7 +159,9 @@ def test_ngrams_are_learnt_from_all_of_the_text_within_the_limit(max_tokens: int
 
 def test_training_text_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
     TOKENIZER.write_shards(TEXTS, tmp_path / "data", val_fraction=0.0)
-    with pytest.raises(ValueError, match="its tokenizer is .*, the checkpoint's 00000000; name the folder"):
+    with pytest.raises(
+        ValueError, match="its tokenizer has the fingerprint .*, the checkpoint's has 00000000; name the"
+    ):
         open_training([tmp_path / "data"], "0" * 64)
 
 

@@ -32,6 +32,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     )
     (place / "questions.jsonl").write_text("".join(json.dumps(each) + "\n" for each in QUESTIONS))
+    (place / "cats.bin").write_bytes(b"gr\xf6sser")
+    (place / "long.jsonl").write_text(json.dumps({"context": "a", "choices": ["b", "word " * 60], "label": 1}))
     (place / "canaries.txt").write_text("the cat sat on mat number 123\n")
     return place / "run"
 
@@ -47,6 +49,9 @@ def test_a_prepared_folder_gives_a_table_and_the_scale(run: Path, capfd: pytest.
     assert re.search(r"^all +1[0-9]{2} +[\d,]+ +\d\.\d{4} +\[", shown, re.M)
     for name in ("zlib -9", "zstd -19", "5-gram, Kneser-Ney", "this model"):
         assert re.search(rf"^  {name} +\d\.\d{{4}}", shown, re.M)
+    apart = r"model (better|worse|not told apart): [+-]\d\.\d{4} \[[+-]\d\.\d{4}, [+-]\d\.\d{4}\]"
+    assert re.search(rf"^  zstd -19 +\d\.\d{{4}} +{apart}$", shown, re.M)
+    assert re.search(rf"^  5-gram, Kneser-Ney +\d\.\d{{4}} +{apart} +learnt from [\d,]+ tokens$", shown, re.M)
     assert re.search(r"^verdict: ", shown, re.M)
     assert "documents one after the other, separators counted" in shown
 
@@ -113,10 +118,24 @@ def test_the_train_split_is_not_judged_by_ngrams_of_itself(run: Path, capfd: pyt
         ("--data {data} --context 4 --stride 5", "--stride must be at most the context, 4, got 5"),
         ("--data {data} --split test", "has no split 'test'; it has train, val"),
         ("--data {data} --documents line", "is prepared already, and flags that say how text is read"),
-        ("--data {data} --temperature 0", "--temperature is for --memorisation; give it, too"),
-        ("--choices {data}/none --documents line", "--documents says how --data is read; give it, too"),
+        (
+            "--data {data} --temperature 0",
+            "--temperature is of use only with --memorisation; give that, too, or leave --temperature out",
+        ),
+        ("--choices {data}/none --documents line", "--documents is of use only with --data; give that, too"),
         ("--data {data} --by label", "cats.txt: labels are read from .jsonl files"),
         ("--data {data}/none", "none"),
+        ("--choices {data}/none --stride 4", "--stride is of use only with --data"),
+        ("--data {data} --prompt x", "--prompt is of use only with --memorisation"),
+        ("--data {data} --choice-delimiter x", "--choice-delimiter is of use only with --choices"),
+        ("--data {data} --label-field x", "--label-field is of use only with --by label"),
+        ("--data {data} --no-baselines --ngram-order 3", "--ngram-order is of use only with --data with baselines"),
+        ("--choices {data}/none --train-data {data}", "--train-data is of use only with --data or --memorisation"),
+        ("--data {data} --seed 3", "--seed is of use only with --memorisation or --canary"),
+        ("--data {data} --out {data}", "is a folder; name a file in it"),
+        ("--data {data} --out {data}/none/a.json", "data/none; make it first"),
+        ("--choices {data}/../../cats.bin", "cats.bin, line 1: not UTF-8 text (byte 2 of the line); convert the file"),
+        ("--choices {data}/../../long.jsonl", "long.jsonl, line 1: ' word word word word word word word word' has "),
         ("--data {data} --batch-size 0", "--batch-size must be at least 1, got 0"),
         ("--data {data} --ngrams 0", "--ngrams must be lengths from 1, got 0"),
         ("--data {data} --train-data {data}/none", "write it with `tinygpt prepare`"),

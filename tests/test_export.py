@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,30 @@ def test_llama_cpp_gives_the_ids_of_every_pattern_that_it_has_a_name_for(pattern
     assert failed(found, tmp_path / "gguf", "gguf", "f32", 10_000) == []
 
 
+@pytest.mark.slow
+def test_llama_cpp_takes_whole_pieces_that_merges_do_not_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    found = checkpoint("cl100k")
+    plain = found.tokenizer.plain()  # type: ignore[union-attr]
+    assert plain.merges is not None
+    fewer = replace(
+        plain, merges=plain.merges[:12], whole_pieces=True
+    )  # of 32: the other tokens are met whole or never
+    whole = Checkpoint(found.model, Tokenizer.from_plain(fewer))
+    lines = [*TEXT.splitlines(keepends=True)[:2], *(f"{each}{each}" for each in hard_lines(99)), *hard_lines(10_000)]
+
+    def wrong(name: str) -> str:
+        write(whole, tmp_path / name, to="gguf", dtype="f32")
+        return verify(whole, tmp_path / name, to="gguf", dtype="f32", lines=lines)[0].found
+
+    assert (pre_of(whole.tokenizer, "gguf"), wrong("right")) == (  # type: ignore[arg-type]
+        "llama-bpe",
+        "10,101 of 10,101 lines equal",
+    )
+    monkeypatch.setattr("tinygpt.exporting.pre_of", lambda *_: "dbrx")
+    assert "not 'The cat sat on the m'" in wrong("by merges alone")
+
+
 @pytest.mark.parametrize("options", [{}, FAMILIES["qwen3 grouped"], FAMILIES["gpt2"], {"norm": "layernorm"}])
 def test_onnxruntime_makes_of_a_graph_what_the_model_does(options: dict[str, Any], tmp_path: Path) -> None:
     for name in ("onnx", "onnxscript", "onnxruntime"):
@@ -156,6 +180,7 @@ def test_the_command_prints_the_table_and_does_not_overwrite(
     assert export.main(words) == 0
     assert "10,000 of 10,000 lines equal" in capsys.readouterr().out
     assert export.main(words) == 2
+    assert "hf exists; --replace lets the export take its place" in capsys.readouterr().err
     assert export.main([*words[:-1], "--replace"]) == 0
 
 
@@ -166,7 +191,7 @@ def test_the_command_prints_the_table_and_does_not_overwrite(
         ("gguf", {"position": "learned"}, "gpt2", "LlamaForCausalLM would need other values for position learned"),
         ("gguf", {"mlp": "geglu"}, "gpt2", "mlp geglu is not in llama.cpp's LlamaForCausalLM; it needs mlp swiglu"),
         ("ollama", {}, "o200k", "does not split text as pattern o200k does; train with one of gpt2, cl100k, qwen2"),
-        ("llmc", {}, "gpt2", "holds GPT2LMHeadModel only, and position rope, norm rmsnorm, mlp swiglu stands"),
+        ("llmc", {}, "gpt2", "holds GPT2LMHeadModel only, and position rope, norm rmsnorm, mlp swiglu stand"),
         ("llmc", {**GPT2, "tie_embeddings": False}, "gpt2", "tie_embeddings False (True)"),
     ],
 )
@@ -339,6 +364,20 @@ def test_a_nanogpt_file_that_contradicts_itself_is_refused(args: dict[str, Any],
     path = nanogpt_file(tmp_path / "ckpt.pt", checkpoint(**GPT2).model, **args)
     with pytest.raises(FormatError, match=found):
         load_model(path, allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ([1], "not a checkpoint of nanoGPT's, which holds model and model_args"),
+        ({"model": [], "model_args": {}}, "not a checkpoint of nanoGPT's, which holds model and model_args"),
+        ({"model": {}, "model_args": {"n_layer": 1, "n_embd": 8}}, "no vocab_size, block_size, n_head in model_args"),
+    ],
+)
+def test_what_a_pt_file_lacks_is_named(content: Any, found: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "ckpt.pt")
+    with pytest.raises(FormatError, match=found):
+        load_model(tmp_path / "ckpt.pt", allow_pickle=True)
 
 
 def test_training_goes_on_from_nanogpts_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

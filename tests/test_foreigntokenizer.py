@@ -20,6 +20,7 @@ from tinygpt.foreigntokenizer import LoadedTokenizer, continues, load_tokenizer
 from tinygpt.librarytokenizers import HuggingFaceTokenizer, SentencePieceTokenizer
 from tinygpt.lineage import tokenizer_beside
 from tinygpt.preparation import Preparation
+from tinygpt.tracing import origin_of, text_of
 from tinygpt.trainingdata import parse_sources, prepare_sources
 
 TEXTS = [f"It's the tale of a tailor, number {i}; — 終わり。\n" for i in range(60)]
@@ -93,6 +94,21 @@ def test_shards_hold_the_ids_and_find_their_tokenizer(folder: Path, tmp_path: Pa
     assert beside is not None
     assert beside.fingerprint == ours.fingerprint == Manifest.load(tmp_path / "data").fingerprint
     assert Corpus(tmp_path / "text").unchanged_since(manifest.corpus)
+
+
+def test_every_document_of_it_is_traced_to_its_file(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    for i in range(3):
+        (tmp_path / f"text/{i}.txt").write_text("".join([*TEXTS[i * 20 : (i + 1) * 20], f"{i}\n"]), encoding="utf-8")
+    corpus = Corpus(tmp_path / "text", documents="line", min_chars=10)
+    manifest = load_tokenizer(folder).write_shards(corpus, tmp_path / "data", val_fraction=0.0)
+    data = TokenDataset(tmp_path / "data", "train", block_size=2)
+    ids = data.tokens_at(0, data.n_tokens)
+    starts = [0, *(np.flatnonzero(ids == manifest.eot_id)[:-1] + 1).tolist()]
+    found = [origin_of(tmp_path / "data", "train", start) for start in starts]
+    assert [text_of(origin) + "\n" for origin in found] == TEXTS
+    assert [Path(origin.path or "").name for origin in found] == [f"{i // 20}.txt" for i in range(60)]
+    assert [source["documents"] for source in (manifest.corpus or {})["sources"]] == [20, 20, 20]
 
 
 def test_the_commands_show_encode_and_decode_with_it(

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from tinygpt.intervals import ratio_interval, student_quantile
+from tinygpt.intervals import bootstrap_interval, ratio_interval, share_interval, student_quantile
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,43 @@ def test_intervals_of_whole_documents_are_wider_than_those_of_tokens_would_be() 
     found = ratio_interval(100 * per_document, np.full(50, 100))
     assert found is not None
     assert found.high - found.low == pytest.approx(2 * 2.01 * per_document.std(ddof=1) / 50**0.5, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "low", "high"),
+    # scipy 1.17.1: bootstrap((above, below), ratio of sums, paired=True, method="BCa", rng=default_rng(0))
+    [
+        ([-1.5, -3, -0.2, -9, 4, -2.2, -0.7, -12.5], [10, 22, 7, 60, 41, 18, 9, 55], -0.18285714286, 0.01956676277),
+        ([1.0, 2.0], [3, 5], 0.33333333333333, 0.4),
+        ([0.1, 0.2, 0.1, 7.5, 0.3, 0.2], [1, 2, 1, 30, 4, 3], 0.07857142857143, 0.24634146341463),
+    ],
+)  # fmt: skip
+def test_the_bootstrap_is_that_of_scipy(above: list[float], below: list[int], low: float, high: float) -> None:
+    found = bootstrap_interval(above, below)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-10)
+
+
+def test_bootstrap_of_many_documents_is_that_of_the_delta_method() -> None:
+    draw = np.random.default_rng(0)
+    tokens = np.ceil(draw.lognormal(4, 0.7, 50_000))
+    nats = tokens * draw.gamma(25, 3.0 / 25, 50_000)
+    found, other = bootstrap_interval(nats, tokens), ratio_interval(nats, tokens)
+    assert found is not None
+    assert other is not None
+    assert (found.low, found.high) == pytest.approx((other.low, other.high), abs=0.1 * (other.high - other.low))
+
+
+@pytest.mark.parametrize("n_documents", [0, 1])
+def test_there_is_no_bootstrap_below_two_documents(n_documents: int) -> None:
+    assert bootstrap_interval([1.0, 0.0][: n_documents + 1], [n_documents, 0][: n_documents + 1]) is None
+
+
+@pytest.mark.parametrize(
+    ("n_hits", "n", "low", "high"),  # the intervals of Newcombe 1998, table I, method 3; the last is scipy's
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718),
+     (29, 29, 0.8830, 1.0)],
+)  # fmt: skip
+def test_interval_of_a_share_is_that_of_the_table(n_hits: int, n: int, low: float, high: float) -> None:
+    found = share_interval(n_hits, n)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)

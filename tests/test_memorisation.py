@@ -125,8 +125,11 @@ def test_rivals_take_as_many_tokens_as_the_line(parrot: GPT) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\n\n", "canaries.txt: no canaries in it, one a line"),
-        (b"good line\nx\n", "canaries.txt, line 2: a canary has two halves, got 'x'"),
+        (b"\n\n", "canaries.txt: no canaries in it; write one a line"),
+        (
+            b"good line\nx\n",
+            "canaries.txt, line 2: a canary needs two characters at least, some to give and some to tell, got 'x'",
+        ),
         (b"\xff\xfe", r"canaries.txt: not UTF-8 text \(byte 0\); convert it"),
     ],
 )

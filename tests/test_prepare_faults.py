@@ -488,7 +488,7 @@ def member(data: bytes) -> bytes:
     ],
 )
 def test_memory_stays_within_its_bound(
-    world: Path, tmp_path: Path, name: str, n_megabytes: int, how: list[str]
+    world: Path, tmp_path: Path, name: str, n_megabytes: int, how: list[str], record_property: Callable[..., None]
 ) -> None:
     if "--dedup" in how and not name.endswith(".txt"):
         n_megabytes //= 4
@@ -501,6 +501,7 @@ def test_memory_stays_within_its_bound(
     path.unlink()
     shutil.rmtree(tmp_path / "data", ignore_errors=True)
     assert done.returncode == 0, done.stderr
+    record_property("peak_bytes", int(done.stdout))
     assert int(done.stdout) <= (150 + 2 * 30) * 10**6
 
 

@@ -92,7 +92,7 @@ def test_explicit_attention_is_no_candidate_for_a_model_with_dropout() -> None:
 def test_taking_the_winner_away_changes_the_choice() -> None:
     rows = [row for row in measured(CHOICES) if not row["in_part"]]
     winner = probe.best(rows, n_tokens=1e9)
-    second = probe.best([row for row in rows if probe._engine(row) != winner], n_tokens=1e9)
+    second = probe.best([row for row in rows if probe.engine_of(row) != winner], n_tokens=1e9)
     assert second != winner
     assert second.tokens_per_second == sorted(row["tokens_per_second"] for row in rows)[-2]
 

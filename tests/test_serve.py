@@ -5,8 +5,6 @@ import json
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,31 +15,16 @@ from typing import Any
 import httpx
 import openai
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
+from tiny_server import CONTEXT, checkpoint_of, serving
 from tinygpt import serve
-from tinygpt.chattemplate import CHAT_TOKENS
-from tinygpt.checkpoint import Checkpoint
 from tinygpt.enginethread import Piece, Token
-from tinygpt.model import GPT, GPTConfig
 from tinygpt.openaireply import AnswerText
 from tinygpt.openairequest import completion
 from tinygpt.service import Service
-from tinygpt.tokenizer import Tokenizer
 from tinygpt.webapp import WebConfig, application
-
-CONTEXT = 64
-
-
-def checkpoint_of(*, chats: bool = True) -> Checkpoint:
-    """A model that writes any byte, and knows chats or does not."""
-    torch.manual_seed(0)
-    names = ["<|endoftext|>", *CHAT_TOKENS] if chats else ["<|endoftext|>"]
-    tokenizer = Tokenizer.train(["a"], pattern="byte", special_tokens=names)
-    shape = GPTConfig(vocab_size=tokenizer.vocab_size, block_size=CONTEXT, n_layer=1, n_head=2, d_model=64)
-    return Checkpoint(GPT(shape).eval(), tokenizer)
 
 
 @contextmanager
@@ -291,19 +274,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@contextmanager
-def serving(folder: Path, *flags: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    line = [sys.executable, "-m", "tinygpt.serve", "--checkpoint", str(folder), "--port", "0", "--threads", "1"]
-    process = subprocess.Popen([*line, "--dtype", "float32", *flags], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield process.stdout.readline().strip(), process
-    finally:
-        process.kill()
-        process.wait()
-
-
 def test_the_openai_client_works(served: str) -> None:
     api = openai.OpenAI(base_url=f"{served}/v1", api_key="any", max_retries=0)
     assert [model.id for model in api.models.list()] == ["tiny"]
@@ -364,6 +334,31 @@ def test_a_taken_port_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == (
         f"tinygpt serve: error: 127.0.0.1 port {port}: address already in use; --port takes another, 0 a free one\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("--host nowhere.invalid", "; give a name or address of this machine"),
+        ("--host 8.8.8.8", "8.8.8.8 port 0: cannot assign requested address; --host takes an address of this machine"),
+        (
+            "--cors example.org",
+            "--cors takes origins such as https://example.org, without a path, or *, got 'example.org'",
+        ),
+        ("--cors https://example.org/", "got 'https://example.org/'"),
+        ("--arrival-seconds 0", "--arrival-seconds must be above 0 and below 1000000, got 0.0"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(words: str, found: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert serve.main(["--checkpoint", "nowhere", "--port", "0", *words.split()]) == 2
+    shown = capsys.readouterr().err
+    assert (shown.count("\n"), found in shown) == (1, True), shown
+
+
+def test_a_wrong_path_and_method_say_what_there_is(client: TestClient) -> None:
+    said = [client.get(path).json()["error"]["message"] for path in ("/v1/engines", "/v1/completions")]
+    assert said[0].startswith("there is no /v1/engines; there are /, /health, /metrics, /v1/models, ")
+    assert said[1] == "/v1/completions takes POST, got GET"
 
 
 def test_keys_come_from_a_file_or_the_environment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from tinygpt.dataset import TokenDataset
 from tinygpt.engine import Engine
 from tinygpt.metrics import read_metrics, scalars
 from tinygpt.model import GPT, GPTConfig
+from tinygpt.sessions import read_sessions
 from tinygpt.staging import remove_folder
 from tinygpt.tokenizer import Tokenizer
 from tinygpt.trainconfig import CHANGEABLE
@@ -649,3 +650,36 @@ def test_a_frozen_parameter_is_refused_where_the_run_is_to_be_kept(tmp_path: Pat
     next(net.parameters()).requires_grad_(False)
     with pytest.raises(ValueError, match="is frozen"):
         Trainer(net, stream(), config=CONFIG, folder=tmp_path)
+
+
+def test_a_run_records_its_sessions_and_keeps_a_page(tmp_path: Path) -> None:
+    trainer = Trainer(model(), stream(), stream(90), replace(CONFIG, max_steps=4), folder=tmp_path)
+    trainer.command = "tinygpt train --max-steps 4"
+    trainer.fit()
+    Trainer.resume(tmp_path, train=stream(), val=stream(90), max_steps=6).fit()
+    found = read_sessions(tmp_path)
+    assert [(each.command, each.from_step, each.end_step, each.reason) for each in found] == [
+        ("tinygpt train --max-steps 4", 0, 4, "all steps"),
+        (None, 4, 6, "all steps"),
+    ]
+    assert "6 of 6 steps" in (tmp_path / "report.html").read_text()
+
+
+def test_a_run_that_diverges_says_so_on_its_page(tmp_path: Path) -> None:
+    with pytest.warns(RuntimeWarning), pytest.raises(RuntimeError, match="training diverged"):
+        spiked(SPIKED, {41, 42, 43}, tmp_path).fit()
+    page = (tmp_path / "report.html").read_text()
+    assert ("ended: RuntimeError: training diverged" in page, "Steps skipped" in page) == (True, True)
+
+
+def test_a_loop_that_was_left_is_recorded_as_left(tmp_path: Path) -> None:
+    train_to(Trainer(model(), stream(), None, CONFIG, folder=tmp_path), 2)
+    (found,) = read_sessions(tmp_path)
+    assert (found.end_step, found.reason) == (2, "the loop over the steps was left")
+
+
+def test_a_page_that_fails_does_not_end_the_run(tmp_path: Path) -> None:
+    (tmp_path / "report.html").mkdir(parents=True)
+    trainer = Trainer(model(), stream(), None, replace(CONFIG, max_steps=4), folder=tmp_path)
+    with pytest.warns(RuntimeWarning, match=r"report\.html: not written: .*; the run goes on"):
+        assert trainer.fit().step == 4

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tinygpt.mixeddataset import MixedDataset as MixedDataset
     from tinygpt.model import GPT as GPT
     from tinygpt.modelconfig import GPTConfig as GPTConfig
-    from tinygpt.report import StepReport as StepReport
-    from tinygpt.report import TrainResult as TrainResult
+    from tinygpt.stepreport import StepReport as StepReport
+    from tinygpt.stepreport import TrainResult as TrainResult
     from tinygpt.tokenizer import Tokenizer as Tokenizer
     from tinygpt.trainconfig import TrainConfig as TrainConfig
     from tinygpt.trainer import Trainer as Trainer
@@ -34,11 +34,11 @@ _HOME = {
     "GPTConfig": "modelconfig",
     "Manifest": "manifest",
     "MixedDataset": "mixeddataset",
-    "StepReport": "report",
+    "StepReport": "stepreport",
     "TokenDataset": "dataset",
     "Tokenizer": "tokenizer",
     "TrainConfig": "trainconfig",
-    "TrainResult": "report",
+    "TrainResult": "stepreport",
     "Trainer": "trainer",
 }
 
@@ -60,7 +60,21 @@ __all__ = [  # noqa: RUF022
 ]
 
 
-_MODULES = {"bench", "encode", "evaluate", "evaluation", "export", "generate", "prepare", "serve", "show", "train"}
+_MODULES = {
+    "bench",
+    "encode",
+    "evaluate",
+    "evaluation",
+    "export",
+    "generate",
+    "plan",
+    "planning",
+    "prepare",
+    "report",
+    "serve",
+    "show",
+    "train",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,14 +14,17 @@ from tinygpt import __version__
 from tinygpt.interruption import leave_on_interrupt
 
 VERBS = {
+    "plan": "say what to train on a text in the time there is, with the command",
     "prepare": "turn text into a tokenizer and shards of tokens",
     "train": "train a model on text or on prepared shards; continue a run",
     "generate": "continue a prompt with a trained model",
     "evaluate": "judge a model on held-out text, on questions, and on what it has by heart",
+    "doctor": "say what is wrong with a run, how it is known, and what to change",
     "export": "write a trained model for another program, and verify it",
     "serve": "answer OpenAI's API with a trained model, and chat in a browser",
     "encode": "turn text into ids of tokens, and ids into text",
     "bench": "measure the tokenizer on a text of yours",
+    "report": "write a run as a page, or several beside one another",
     "show": "say what a file or folder is, and verify it",
 }
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygpt.compressors import zlib_bytes, zstd_bytes
+from tinygpt.comparison import Comparison, compare
+from tinygpt.compressors import zlib_bytes, zstd_bytes, zstd_shares
 from tinygpt.corpus import Progress
 from tinygpt.evaluation import Sums, scored_texts, tally_blocks
 from tinygpt.heldout import HeldOut
@@ -39,6 +40,10 @@ class Baselines:
     """Interpolated modified Kneser-Ney over the same tokens, learnt from the training text."""
     ngram_loss: float | None
     """Its nats per token."""
+    against_zstd: Comparison | None = None
+    """The model beside zstd, document by document; of all documents alone."""
+    against_ngram: Comparison | None = None
+    """The model beside the n-gram model, likewise."""
 
 
 def measure_baselines(
@@ -65,27 +70,32 @@ def measure_baselines(
     if held_out.groups is not None:
         chosen += [held_out.groups == i for i in range(n_groups)]
     nats = None
+    against: dict[str, Comparison | None] = {}
     if ngram is not None:
         with bar("n-grams") as progress:
             how: dict[str, Any] = {"apart": apart, "count_separators": count_separators, "progress": progress}
             nats = tally_blocks(held_out, ngram.nats, overlap=ngram.order - 1, **how).nats
+        against["against_ngram"] = compare(sums.nats, nats / math.log(2), sums.n_bytes)
     found = []
     for i, each in enumerate(chosen):
         n_bytes, n_tokens = int(sums.n_bytes[each].sum()), int(sums.n_tokens[each].sum())
         cost = None if nats is None else float(nats[each].sum())
         zlib = zstd = None
         if n_bytes and (i == 0 or n_groups <= MOST_COMPRESSED_GROUPS):
-            texts = partial(
-                scored_texts, held_out, np.flatnonzero(each), apart=apart, count_separators=count_separators
-            )
+            numbers = np.flatnonzero(each)
+            texts = partial(scored_texts, held_out, numbers, apart=apart, count_separators=count_separators)
             with bar("zlib and zstd") as progress:
                 zlib, zstd = _compressed(texts, progress)
+            if i == 0 and zstd is not None:
+                with bar("zstd by document") as progress:
+                    against["against_zstd"] = compare(sums.nats, _shared_bits(texts, zstd, progress), sums.n_bytes)
         found.append(
             Baselines(
                 zlib=None if zlib is None else 8 * zlib / n_bytes,
                 zstd=None if zstd is None else 8 * zstd / n_bytes,
                 ngram=None if cost is None or not n_bytes else cost / math.log(2) / n_bytes,
                 ngram_loss=None if cost is None or not n_tokens else cost / n_tokens,
+                **(against if i == 0 else {}),
             )
         )
     return found
@@ -95,6 +105,13 @@ def _compressed(texts: Callable[[], Iterator[bytes]], progress: Progress | None)
     """Bytes under zlib and zstd of what `texts` gives anew each time."""
     size = sum(map(len, texts()))
     return zlib_bytes(_told(texts(), size, progress)), zstd_bytes(_told(texts(), size, progress), size)
+
+
+def _shared_bits(texts: Callable[[], Iterator[bytes]], total: int, progress: Progress | None) -> NDArray[np.float64]:
+    """Bits of each text's share of the `total` bytes that zstd makes of all as one: (D,)."""
+    size = sum(map(len, texts()))
+    shares = np.array(zstd_shares(_told(texts(), size, progress), size), np.float64)
+    return shares * (8 * total / float(shares.sum()))
 
 
 def learn_ngrams(training: Sequence[OpenTokens], *, max_tokens: int, order: int = ORDER) -> KneserNey:
@@ -132,8 +149,9 @@ def open_training(folders: Sequence[Path], fingerprint: str) -> list[OpenTokens]
     opened = [open_folder(folder, "train", verify=False) for folder in folders]
     for each in opened:
         if each.fingerprint != fingerprint:
-            found = f"{(each.fingerprint or 'none')[:8]}, the checkpoint's {fingerprint[:8]}"
-            raise ValueError(f"{each.name}: its tokenizer is {found}; name the folder that the model was trained on")
+            found = f"{(each.fingerprint or 'none')[:8]}, the checkpoint's has {fingerprint[:8]}"
+            what = f"its tokenizer has the fingerprint {found}"
+            raise ValueError(f"{each.name}: {what}; name the folder that the model was trained on")
     return opened
 
 

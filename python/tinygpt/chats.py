@@ -15,6 +15,9 @@ Message = tuple[str, str]
 Chat = tuple[Message, ...]
 """A conversation."""
 
+Origin = tuple[int, int, int]
+"""Where a conversation stands: number of its file, first byte and end of its line."""
+
 MALFORMED = ("error", "skip")
 _LONGEST_LINE = 64 << 20
 _LOOKED_AT = 1 << 20
@@ -56,6 +59,7 @@ class Chats:
         self.files = [file for path in several for file in _files(Path(path))]
         self.report: dict[str, Any] = {}
         self.first_refusal: str | None = None
+        self._n_used = [0] * len(self.files)
 
     @property
     def n_bytes(self) -> int:
@@ -71,10 +75,10 @@ class Chats:
         return f"{len(self.files):,} files, {line}{first}"
 
     def __iter__(self) -> Iterator[Chat]:
-        return self.read()
+        return (chat for chat, _ in self.read())
 
-    def read(self, progress: Callable[[int, int | None], object] | None = None) -> Iterator[Chat]:
-        """The conversations in order.
+    def read(self, progress: Callable[[int, int | None], object] | None = None) -> Iterator[tuple[Chat, Origin]]:
+        """The conversations in order, and where each stands.
 
         Args:
             progress: Called now and then with the bytes done and the bytes there are.
@@ -84,9 +88,11 @@ class Chats:
         """
         self.report = dict.fromkeys(("records", "documents", "refused", "bytes_read", "bytes_used"), 0)
         self.first_refusal, total, report = None, self.n_bytes, self.report
-        for file in self.files:
-            before = report["records"]
+        self._n_used = [0] * len(self.files)
+        for i, file in enumerate(self.files):
+            before, end = report["records"], 0
             for number, line in _lines(file):
+                start, end = end, end + len(line)
                 report["bytes_read"] += len(line)
                 if not line.strip():
                     continue
@@ -102,7 +108,8 @@ class Chats:
                 report["bytes_used"] += sum(len(text.encode()) for _, text in chat)
                 if progress is not None and report["records"] % 1000 == 0:
                     progress(report["bytes_read"], total)
-                yield chat
+                self._n_used[i] += 1
+                yield chat, (i, start, start + len(line.rstrip(b"\r\n")))
         if progress is not None:
             progress(total, total)
 
@@ -111,15 +118,16 @@ class Chats:
         return _Texts(self)
 
     def lineage(self) -> dict[str, Any]:
-        """What was read, for the manifest: settings, files, their lengths and checksums."""
+        """What the last pass read, for the manifest: settings, files, their lengths, checksums and conversations."""
         sources = [
-            {"path": _spelled(file), "bytes": file.stat().st_size, "xxh3": xxh3_file(file)} for file in self.files
+            {"path": _spelled(file), "bytes": file.stat().st_size, "xxh3": xxh3_file(file), "documents": n_used}
+            for file, n_used in zip(self.files, self._n_used, strict=True)
         ]
         return {"documents": "chat", "malformed": self.malformed, "sources": sources}
 
     def unchanged_since(self, lineage: Any) -> bool:
         """Whether files and settings are still those of a manifest's `corpus`; all bytes are compared by checksum."""
-        return bool(lineage == self.lineage())
+        return isinstance(lineage, dict) and _without_counts(lineage) == _without_counts(self.lineage())
 
     def _refuse(self, why: str) -> None:
         if self.malformed == "error":
@@ -138,6 +146,12 @@ class _Texts:
 
     def __iter__(self) -> Iterator[str]:
         return (text for chat in self._chats for _, text in chat)
+
+
+def _without_counts(lineage: dict[str, Any]) -> dict[str, Any]:
+    """A lineage as it is known before the files are read."""
+    sources = [{k: v for k, v in source.items() if k != "documents"} for source in lineage.get("sources") or ()]
+    return {**lineage, "sources": sources}
 
 
 def is_chats(path: Path) -> bool:

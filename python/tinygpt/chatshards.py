@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tinygpt._core import ShardSet
 from tinygpt.anytokenizer import AnyTokenizer
-from tinygpt.chats import Chat, Chats
+from tinygpt.chats import Chat, Chats, Origin
 from tinygpt.chattemplate import CHAT_TEMPLATE, CHAT_TOKENS, END, ROLES, laid_out
 from tinygpt.corpus import Progress
 from tinygpt.header import HEADER_BYTES
@@ -86,8 +86,9 @@ def write_chats(
     def fill(shards: ShardSet) -> None:
         first = 0
         for batch in _batches(chats.read(progress)):
-            ids = _encoded(batch, tokenizer, threads)
-            shards.add_ids(["".join(text for _, text in chat) for chat in batch], ids, first=first)
+            some, origins = [chat for chat, _ in batch], [origin for _, origin in batch]
+            texts = ["".join(text for _, text in chat) for chat in some]
+            shards.add_ids(texts, _encoded(some, tokenizer, threads), first=first, origins=origins)
             first += len(batch)
 
     mark = partial(_mark, special_tokens=tokenizer.special_tokens)
@@ -112,12 +113,12 @@ def _encoded(batch: Sequence[Chat], tokenizer: AnyTokenizer, threads: int | None
     return [np.asarray(row, "<u4").tobytes() for row in rows]
 
 
-def _batches(chats: Iterator[Chat]) -> Iterator[list[Chat]]:
+def _batches(chats: Iterator[tuple[Chat, Origin]]) -> Iterator[list[tuple[Chat, Origin]]]:
     """Runs of conversations of about a million characters: enough to do, little to hold."""
-    batch: list[Chat] = []
+    batch: list[tuple[Chat, Origin]] = []
     size = 0
-    for chat in chats:
-        batch.append(chat)
+    for chat, origin in chats:
+        batch.append((chat, origin))
         size += sum(len(text) for _, text in chat)
         if size >= _BATCH_CHARACTERS:
             yield batch

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tinygpt import runfolder, scoring
+from tinygpt import runfolder, textscore
 from tinygpt._core import FormatError
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.chattemplate import CHAT_TOKENS, ROLES, end_ids, laid_out
@@ -241,7 +241,7 @@ class Checkpoint:
         ends = frozenset(self.end_ids)
         return _until(written, takewhile(lambda i: i not in ends, ids))
 
-    def score(self, text: str, *, n_logprobs: int = 0, dtype: Dtype = "auto") -> scoring.Score:
+    def score(self, text: str, *, n_logprobs: int = 0, dtype: Dtype = "auto") -> textscore.Score:
         """How likely the model finds a text, token by token; the first is judged after the document separator.
 
         Args:
@@ -253,7 +253,7 @@ class Checkpoint:
         Raises:
             ValueError: The text holds no token that could be judged.
         """
-        return scoring.score(self.decoder(dtype=dtype), self._known_tokenizer, text, n_logprobs=n_logprobs)
+        return textscore.score_text(self.decoder(dtype=dtype), self._known_tokenizer, text, n_logprobs=n_logprobs)
 
     def prompt_ids(self, text: str, *, chat: bool = False, system: str | None = None) -> list[int]:
         """The ids of a prompt; arguments as for `stream`."""
@@ -270,7 +270,7 @@ class Checkpoint:
         known = tokenizer.special_tokens
         if missing := [name for name in CHAT_TOKENS if name not in known]:
             found = f"its tokenizer has no {', '.join(missing)}, so the model knows no chats"
-            raise ValueError(f"{self._where}: {found}; leave chat away, or train on chats first")
+            raise ValueError(f"{self._where}: {found}; leave chat out, or train on chats first")
         return [
             *laid_out([(role, tokenizer.encode(each)) for role, each in messages], known),
             known[ROLES["assistant"]],

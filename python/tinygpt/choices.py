@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygpt.anytokenizer import AnyTokenizer
-from tinygpt.continuations import Likelihood, encode_pair, likelihoods
-from tinygpt.intervals import Interval, ratio_interval
+from tinygpt.continuations import Likelihood, check_length, encode_pair, likelihoods
+from tinygpt.intervals import Interval, share_interval
 
 if TYPE_CHECKING:
     from tinygpt.model import GPT
@@ -58,11 +58,11 @@ class ChoicesEvaluation:
     """`acc_bytes` of the harness: the likeliest by log-likelihood over bytes is right."""
     chance: float
     """What guessing reaches."""
-    accuracy_interval: Interval | None
-    """95 % interval of the accuracy over questions; None below two."""
-    accuracy_per_character_interval: Interval | None
+    accuracy_interval: Interval
+    """95 % interval of the accuracy over questions."""
+    accuracy_per_character_interval: Interval
     """The same of the accuracy by characters."""
-    accuracy_per_byte_interval: Interval | None
+    accuracy_per_byte_interval: Interval
     """The same of the accuracy by bytes."""
     answers: tuple[Answer, ...]
     """Of each question."""
@@ -113,7 +113,8 @@ def evaluate_choices(
     for question in questions:
         for choice in question.choices:
             try:
-                encode_pair(tokenizer, question.context, delimiter + choice)
+                _, ids = encode_pair(tokenizer, question.context, delimiter + choice)
+                check_length(delimiter + choice, ids, model.config.block_size)
             except ValueError as error:
                 raise ValueError(f"{question.place}: {error}") from None
             pairs.append((question.context, delimiter + choice))
@@ -125,8 +126,8 @@ def evaluate_choices(
     rows = [(answer.best, answer.best_per_character, answer.best_per_byte) for answer in answers]
     labels = np.array([question.label for question in questions])  # (Q,)
     hits = np.array(rows) == labels[:, None]  # (Q, 3)
-    shares, ones = hits.mean(axis=0).tolist(), np.ones(len(hits))
-    intervals = [ratio_interval(column, ones) for column in hits.T]
+    shares = hits.mean(axis=0).tolist()
+    intervals = [share_interval(int(column.sum()), len(hits)) for column in hits.T]
     return ChoicesEvaluation(
         n_questions=len(questions),
         accuracy=shares[0],
@@ -155,6 +156,8 @@ def _answer(question: Question, found: Sequence[Likelihood]) -> Answer:
 def _question(line: bytes, place: str) -> Question:
     try:
         found: Any = json.loads(line)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{place}: not UTF-8 text (byte {error.start} of the line); convert the file") from None
     except ValueError as error:
         raise ValueError(f"{place}: not JSON ({error})") from None
     if not isinstance(found, dict):

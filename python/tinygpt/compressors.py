@@ -34,8 +34,20 @@ def zstd_bytes(blocks: Iterable[bytes], n_bytes: int) -> int | None:
     return sum(len(compressor.compress(block)) for block in blocks) + len(compressor.flush())
 
 
+def zstd_shares(blocks: Iterable[bytes], n_bytes: int) -> list[int] | None:
+    """Bytes that each block adds to those before it, under zstd made to end each; None where there is no zstd.
+
+    Their sum is more than `zstd_bytes` has, as ending a block takes some bytes; what the blocks take beside each
+    other is what they are for.
+    """
+    compressor = _compressor(n_bytes)
+    if compressor is None:
+        return None
+    return [len(compressor.compress(block)) + len(compressor.flush(compressor.FLUSH_BLOCK)) for block in blocks]
+
+
 def _compressor(n_bytes: int) -> Any:
-    """What has `compress(block)` and `flush()`."""
+    """What has `compress(block)`, `flush()` and `flush(FLUSH_BLOCK)`."""
     try:
         zstd: Any = import_module("compression.zstd")
         compressor = zstd.ZstdCompressor(level=ZSTD_LEVEL)
@@ -47,4 +59,18 @@ def _compressor(n_bytes: int) -> Any:
         zstandard: Any = import_module("zstandard")
     except ImportError:
         return None
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj(size=n_bytes)
+    return _Zstandard(zstandard, n_bytes)
+
+
+class _Zstandard:
+    """The package's compressor under the names of Python's."""
+
+    def __init__(self, zstandard: Any, n_bytes: int) -> None:
+        self.FLUSH_BLOCK, self._end = zstandard.COMPRESSOBJ_FLUSH_BLOCK, zstandard.COMPRESSOBJ_FLUSH_FINISH
+        inner = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj(size=n_bytes)
+        self.compress, self._flush = inner.compress, inner.flush
+
+    def flush(self, mode: int | None = None) -> bytes:
+        """What is still to come, of a block or of all."""
+        found: bytes = self._flush(self._end if mode is None else mode)
+        return found

@@ -322,7 +322,7 @@ def _shown(default: Any) -> str:
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-SHORT = {"lr": "learning_rate"}
+SHORT = {"lr": "learning_rate", "for": "kind"}
 
 # What other guides call our fields.
 FOREIGN = {

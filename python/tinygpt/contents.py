@@ -277,6 +277,8 @@ def _run(path: Path, *, verify: bool) -> Iterator[Row]:
     for name in ("best", "last"):
         target = runfolder.follow(path, name)
         yield name, "missing" if target is None else target.name
+    if (path / "report.html").is_file():
+        yield "report", path / "report.html"
     if verify:
         for step in steps:
             runfolder.verify(runfolder.step_folder(path, step))

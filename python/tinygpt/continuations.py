@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinygpt.anytokenizer import AnyTokenizer
-from tinygpt.scores import Window, score
+from tinygpt.slidingwindow import Window, score_windows
 
 if TYPE_CHECKING:
     from tinygpt.model import GPT
@@ -52,7 +52,9 @@ def likelihoods(
     Source: `TemplateLM._encode_pair` and `HFLM._loglikelihood_tokens` of lm-evaluation-harness 0.4.
     """
     found = []
-    for _, (nats, hits) in score(model, _windows(tokenizer, pairs, model.config.block_size), batch_size=batch_size):
+    for _, (nats, hits) in score_windows(
+        model, _windows(tokenizer, pairs, model.config.block_size), batch_size=batch_size
+    ):
         found.append(Likelihood(log_likelihood=-float(nats.sum()), is_greedy=bool(np.all(hits)), n_tokens=len(nats)))
         if progress is not None:
             progress(len(found), len(pairs))
@@ -81,13 +83,20 @@ def encode_pair(tokenizer: AnyTokenizer, context: str, continuation: str) -> tup
     return before, after
 
 
+def check_length(continuation: str, ids: Sequence[int], block_size: int) -> None:
+    """Nothing, if a continuation fits into the context.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if len(ids) > block_size:
+        found = f"{continuation[:40]!r} has {len(ids)} tokens and the model's context {block_size}"
+        raise ValueError(f"{found}, which has to hold all that is scored; shorten it")
+
+
 def _windows(tokenizer: AnyTokenizer, pairs: Sequence[tuple[str, str]], block_size: int) -> Iterator[Window]:
     for context, continuation in pairs:
         before, after = encode_pair(tokenizer, context, continuation)
-        if len(after) > block_size:
-            raise ValueError(
-                f"a continuation has {len(after)} tokens and the context of the model {block_size}: "
-                f"{continuation[:40]!r}; shorten it"
-            )
+        check_length(continuation, after, block_size)
         ids = np.array([*before, *after][-(block_size + 1) :])
         yield Window(ids=ids, n_scored=len(after))

@@ -1,11 +1,12 @@
 """Which text: files or any iterable of strings, what a document is, and how it is cleaned."""
 
 import inspect
+import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,11 +15,13 @@ from tinygpt._core import CLEANING_RULES, Counts, Files, ShardSet, Verdicts, che
 from tinygpt._core import clean as clean_text
 from tinygpt.corpusreport import added
 from tinygpt.parquetrows import open_rows
+from tinygpt.texts import Texts, TextSample, batches
 
 Progress = Callable[[int, int | None], object]
 """Called now and then with the bytes done and the bytes there are (None when unknown)."""
 
-_BATCH_CHARACTERS = 4 << 20
+Origin = tuple[int, int, int]
+"""Where a document came from: number of its file, first byte and end of its record."""
 
 
 class Kept(Protocol):
@@ -29,12 +32,12 @@ class Kept(Protocol):
         """Its path, the shards of train and val, and the side whose end val is."""
 
     @property
-    def rows(self) -> Sequence[tuple[int, int, int, str, int]]:
-        """For each its number there and here, its bytes, xxh3-64 and documents."""
+    def rows(self) -> Sequence[tuple[int, int, int, str, int, str]]:
+        """For each its number there and here, its bytes, xxh3-64, documents and, as JSON, what was seen of it."""
 
     @property
-    def report(self) -> Mapping[str, Any] | None:
-        """What the pass that wrote them saw, if they are all that it read and all that there is."""
+    def is_all(self) -> bool:
+        """Whether they are all that the folder held and all that there is."""
 
 
 class Corpus:
@@ -114,8 +117,8 @@ class Corpus:
         self.sample: str | None = None
         self._name = os.fspath(several[0]) + (f" and {len(several) - 1} more" if len(several) > 1 else "")
         self._spool = _spooled() if any(os.fspath(path) == "-" for path in several) else None
-        self._texts: Iterable[str] = ()
-        self._read: list[tuple[int, str, int] | None] = []
+        self._texts = Texts()
+        self._read: list[tuple[int, str, int, str | None] | None] = []
         self._verdicts: Verdicts | None = None
         reading: dict[str, Any] = {
             "documents": documents,
@@ -161,9 +164,8 @@ class Corpus:
         Training a tokenizer and writing shards are a pass each, so what can be iterated only once, as a generator,
         serves for one of them.
         """
-        if isinstance(texts, str | bytes):
-            raise TypeError(f"texts must be an iterable of str, one for each document, got one {type(texts).__name__}")
         corpus = cls.__new__(cls)
+        corpus._texts = Texts(texts)
         corpus.clean = _rule_names(clean)
         corpus.threads = threads
         corpus.report = {}
@@ -174,8 +176,6 @@ class Corpus:
         corpus._found = {}
         corpus._spool = None
         corpus._verdicts = None
-        # An iterator gives its texts once; this one stands in for it until then.
-        corpus._texts = _Once(texts) if isinstance(texts, Iterator) else texts
         return corpus
 
     @property
@@ -201,22 +201,27 @@ class Corpus:
     def pairs(self) -> Iterator[tuple[str, str, bool]]:
         """Each document as it was read and after cleaning, and whether a filter leaves it out."""
         if self._files is None:
-            yield from ((text, clean_text(text, self.clean), False) for text in self._each_text())
+            yield from ((text, clean_text(text, self.clean), False) for text in self._texts.each())
             return
         verdicts, documents = self.judge(), self._files.documents(is_raw=True, threads=self.threads)
         for text in documents:
             yield text, clean_text(text, self.clean), verdicts is not None and verdicts.is_removed(documents.number)
 
     def __iter__(self) -> Iterator[str]:
+        return (text for text, _ in self._each_document())
+
+    def _each_document(self) -> Iterator[tuple[str, Origin | None]]:
+        """The documents, and where each came from."""
         if self._files is None:
             report = {"documents": 0}
-            for text in self._each_text():
+            for text in self._texts.each():
                 report["documents"] += 1
-                yield clean_text(text, self.clean)
+                yield clean_text(text, self.clean), None
             self.report = report
             return
         documents = self._files.documents(verdicts=self.judge(), threads=self.threads)
-        yield from documents
+        for text in documents:
+            yield text, documents.origin
         self.report = self._completed(documents.report())
 
     def judge(self, *, threads: int | None = None, progress: Progress | None = None) -> Verdicts | None:
@@ -278,16 +283,14 @@ class Corpus:
             self.sample = _sample_line(report.pop("sample", None), report.pop("sampled_from", None))
             self.report = self._completed(report)
             return counts
-        texts = _Limited(self._each_text(max_documents), max_bytes, max_documents)
+        texts = TextSample(self._texts, max_bytes, max_documents)
         self.report = {}
-        for first, batch in _batches(texts):
+        for first, batch in batches(texts, n_characters=len):
             seen = counts.add_texts(
                 batch, first=first, pattern=pattern, special_tokens=specials, clean=self.clean, threads=threads
             )
             self._add_to_report(seen, progress)
-        total = len(self._texts) if isinstance(self._texts, Sequence) else None
-        is_part = texts.is_cut or (total is not None and texts.n_taken < total)
-        self.sample = _part_line(texts.n_taken, total, self.report) if is_part else None
+        self.sample = texts.line(self.report.get("bytes_read", 0))
         return counts
 
     def write(
@@ -311,7 +314,7 @@ class Corpus:
         threads = self.threads if threads is None else threads
         if self._files is None:
             self.report = {}
-            for first, batch in _batches(self._each_text()):
+            for first, batch in batches(self._texts.each(), n_characters=len):
                 self._add_to_report(shards.add_texts(batch, first=first, clean=self.clean, threads=threads), progress)
             return
         verdicts, rows = self.judge(threads=threads), {} if kept is None else {row[1]: row for row in kept.rows}
@@ -333,29 +336,32 @@ class Corpus:
         _end(progress, self.n_bytes)
         self.check_unchanged()
         self._read = report.pop("read")
-        if verdicts is not None and part is None and not rows:
+        if verdicts is not None and part is None:
             wanted = sum(n_bytes for _, _, n_bytes in verdicts.counts())
             if report["removed"][1] != wanted:
                 raise ValueError(f"{self.name}: changed while it was read; start again")
-        self.report = self._completed(report) | ({"kept_files": len(rows)} if rows else {})
-        if kept is not None and kept.report is not None:
-            self.report = dict(kept.report)
+        has_grown = kept is not None and not kept.is_all
+        self.report = self._completed(report) | ({"kept_files": len(rows)} if has_grown else {})
 
     def write_ids(
         self, shards: ShardSet, *, encode: Callable[[list[str]], list[bytes]], progress: Progress | None = None
     ) -> None:
         """Adds every document to `shards` as the ids that `encode` gives for a batch, each little-endian uint32."""
-        done = 0
-        for first, batch in _batches(self):
-            shards.add_ids(batch, encode(batch), first=first)
-            done += sum(len(text.encode()) for text in batch)
+        done, n_documents = 0, [0] * len(self.files)
+        for first, batch in batches(self._each_document(), n_characters=lambda document: len(document[0])):
+            texts, origins = [text for text, _ in batch], [origin for _, origin in batch if origin is not None]
+            shards.add_ids(texts, encode(texts), first=first, origins=origins or None)
+            done += sum(len(text.encode()) for text in texts)
+            for file, _, _ in origins:
+                n_documents[file] += 1
             if progress is not None:
                 progress(done, self.n_bytes)
         _end(progress, self.n_bytes)
         self.check_unchanged()
         self.report = {"bytes_read": done, "bytes_used": done, "invalid_sequences": 0, **self.report}
         if self._files is not None:
-            self._read = [(n_bytes, xxh3_file(path), 0) for path, n_bytes in self._files.files()]
+            found = zip(self._files.files(), n_documents, strict=True)
+            self._read = [(n_bytes, xxh3_file(path), documents, None) for (path, n_bytes), documents in found]
 
     def check_unchanged(self) -> None:
         """Returns when no file has been written to since the corpus was made; one that is gone was read before.
@@ -385,7 +391,7 @@ class Corpus:
         return {**self._settings, "files": files}
 
     def lineage(self) -> dict[str, Any] | None:
-        """What the last `write` read, for the manifest: settings, files, their lengths and checksums.
+        """What the last `write` read, for the manifest: settings, files, their lengths, checksums and counts.
 
         A file of which another part of a whole is to tell has none of these.
         """
@@ -397,6 +403,7 @@ class Corpus:
             source: dict[str, Any] = {"path": self._spelled(path), "bytes": n_bytes}
             if found is not None:
                 source |= {"xxh3": found[1], "documents": found[2]}
+                source |= {} if found[3] is None else {"report": json.loads(found[3])}
             if verdicts is not None:
                 source["removed"] = verdicts.digest(i)
             sources.append(source)
@@ -436,17 +443,6 @@ class Corpus:
         report["refused"] = list(report["refused"])
         report["skipped_files"] = len(self._files.skipped())
         return report
-
-    def _each_text(self, n: int | None = None) -> Iterator[str]:
-        """The documents; of a sequence with more than `n`, so many of them at even distances."""
-        texts = self._texts
-        places: Iterable[tuple[int, str]] = enumerate(texts)
-        if n is not None and isinstance(texts, Sequence) and n < len(texts):
-            places = ((i, texts[i]) for i in (k * len(texts) // n for k in range(n)))
-        for i, text in places:
-            if not isinstance(text, str):
-                raise TypeError(f"document {i} must be a str, got {type(text).__name__}")
-            yield text
 
     def _add_to_report(self, seen: dict[str, Any], progress: Progress | None) -> None:
         seen |= {"removed": {}, "refused": list(seen["refused"])}
@@ -502,21 +498,6 @@ def _is_path(item: str) -> bool:
     )
 
 
-class _Once:
-    """An iterator that says so when it is asked a second time, where it would silently give nothing."""
-
-    def __init__(self, texts: Iterator[str]) -> None:
-        self._texts: Iterator[str] | None = texts
-
-    def __iter__(self) -> Iterator[str]:
-        if self._texts is None:
-            raise ValueError(
-                "these texts were read already and come only once; pass a list, or an object that starts anew"
-            )
-        texts, self._texts = self._texts, None
-        return texts
-
-
 def _spooled() -> "tempfile._TemporaryFileWrapper[bytes]":
     """Standard input as a file: it comes once, and is read several times."""
     spool = tempfile.NamedTemporaryFile(prefix="tinygpt-stdin-")  # noqa: SIM115  it lives as long as the corpus
@@ -543,12 +524,6 @@ def _sample_line(taken: tuple[int, int] | None, of: tuple[int, int] | None) -> s
     return f"{taken[1]:,} of {of[1]:,} bytes, from {taken[0]:,} of {of[0]:,} documents"
 
 
-def _part_line(n_taken: int, total: int | None, report: Mapping[str, int]) -> str:
-    """The same of an iterable, whose bytes in all are not known."""
-    documents = f"the first {n_taken:,} documents" if total is None else f"{n_taken:,} of {total:,} documents"
-    return f"{report.get('bytes_read', 0):,} bytes, from {documents}"
-
-
 def _with_total(progress: Progress | None, total: int | None, before: int = 0) -> Callable[[int], object] | None:
     return None if progress is None else lambda done: progress(before + done, total)
 
@@ -557,43 +532,3 @@ def _end(progress: Progress | None, total: int | None) -> None:
     """Says that all is done: a short pass would else say nothing."""
     if progress is not None and total is not None:
         progress(total, total)
-
-
-def _batches(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Runs of texts, some millions of characters each (enough to do, little to hold), and the number of their first."""
-    batch: list[str] = []
-    first = size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text) + 1
-        if size >= _BATCH_CHARACTERS:
-            yield first, batch
-            first, batch, size = first + len(batch), [], 0
-    if batch:
-        yield first, batch
-
-
-class _Limited:
-    """Texts until there are `max_bytes` of UTF-8 (the last one is cut at a character) or `max_documents`."""
-
-    def __init__(self, texts: Iterator[str], max_bytes: int | None, max_documents: int | None) -> None:
-        self._texts, self._max_bytes, self._max_documents = texts, max_bytes, max_documents
-        self.n_taken = 0
-        self.is_cut = False
-        """Whether some text was left out."""
-
-    def __iter__(self) -> Iterator[str]:
-        left = self._max_bytes
-        for text in self._texts:
-            if self.n_taken == self._max_documents or left == 0:
-                self.is_cut = True
-                return
-            self.n_taken += 1
-            if left is not None:
-                raw = text.encode(errors="surrogatepass")
-                if len(raw) > left:
-                    self.is_cut = True
-                    yield raw[:left].decode(errors="ignore")
-                    return
-                left -= len(raw)
-            yield text

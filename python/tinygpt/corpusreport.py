@@ -23,19 +23,10 @@ def report_lines(report: Mapping[str, Any], skipped: Sequence[tuple[Path, str]] 
         - newlines                                          2
         used                                1               7
     """
-    removed, (n_refused, refused_bytes) = report["removed"], report.get("refused", (0, 0))
-    n_read = report["documents"] + n_refused + sum(documents for documents, _ in removed.values())
-    rows: list[tuple[str, int | None, int]] = [("read", n_read, report["bytes_read"])]
-    rows += [(f"- {rule}", None, n_bytes) for rule, n_bytes in report.get("cleaned", {}).items() if n_bytes]
-    if report.get("repaired_bytes"):
-        rows.append(("- not UTF-8, replaced", None, report["repaired_bytes"]))
-    rows += [(f"- {rule}", documents, n_bytes) for rule, (documents, n_bytes) in removed.items()]
-    if n_refused:
-        rows.append(("- could not be used", n_refused, refused_bytes))
-    rows.append(("used", report["documents"], report["bytes_used"]))
     lines = [f"{'':<{_WIDTH}} {'documents':>12} {'bytes':>15}"]
     lines += [
-        f"{name:<{_WIDTH}} {'' if n is None else f'{n:,}':>12} {n_bytes:>15,}".rstrip() for name, n, n_bytes in rows
+        f"{name:<{_WIDTH}} {'' if n is None else f'{n:,}':>12} {n_bytes:>15,}".rstrip()
+        for name, n, n_bytes in report_rows(report)
     ]
     if report.get("kept_files"):
         lines.append(f"kept       {report['kept_files']:,} files are the same; their tokens were copied")
@@ -46,6 +37,21 @@ def report_lines(report: Mapping[str, Any], skipped: Sequence[tuple[Path, str]] 
         path, why = skipped[0]
         lines.append(f"skipped    {len(skipped):,} files, the first {path}: {why}")
     return lines
+
+
+def report_rows(report: Mapping[str, Any]) -> list[tuple[str, int | None, int]]:
+    """The same as (what, documents, bytes); documents are None where a rule takes bytes alone."""
+    removed, (n_refused, refused_bytes) = report["removed"], report.get("refused", (0, 0))
+    n_read = report["documents"] + n_refused + sum(documents for documents, _ in removed.values())
+    rows: list[tuple[str, int | None, int]] = [("read", n_read, report["bytes_read"])]
+    rows += [(f"- {rule}", None, n_bytes) for rule, n_bytes in report.get("cleaned", {}).items() if n_bytes]
+    if report.get("repaired_bytes"):
+        rows.append(("- not UTF-8, replaced", None, report["repaired_bytes"]))
+    rows += [(f"- {rule}", documents, n_bytes) for rule, (documents, n_bytes) in removed.items()]
+    if n_refused:
+        rows.append(("- could not be used", n_refused, refused_bytes))
+    rows.append(("used", report["documents"], report["bytes_used"]))
+    return rows
 
 
 def added(one: Any, other: Any) -> Any:

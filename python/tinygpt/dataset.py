@@ -23,6 +23,7 @@ from tinygpt.targetbits import ArrayTargets, Targets
 from tinygpt.tokenfiles import DOORS, OpenTokens, as_tokens, refuse
 from tinygpt.tokenfolder import count_targets, document_ends, open_folder
 from tinygpt.tokenstream import ArrayTokens
+from tinygpt.tokenview import table
 
 MODES = ("stream", "documents")
 IGNORED = -100
@@ -255,6 +256,19 @@ class TokenDataset:
             run = np.arange(max(first, low) - low, min(first + count, high) - low)
             places.append(permute(run, len(self), seed=seed, epoch=epoch) if self.shuffle else run)
         return np.concatenate(places)
+
+    def _repr_html_(self) -> str:
+        place = "in memory" if self.folder is None else f"{self.folder}, {self.split}"
+        rows = {"tokens": f"{self.n_tokens:,}, {place}"}
+        rows |= {} if self.n_documents is None else {"documents": f"{self.n_documents:,}"}
+        if self.n_bytes:
+            rows["text"] = f"{self.n_bytes:,} bytes, {self.n_bytes / max(1, self.n_tokens):.3f} a token"
+        rows["windows"] = f"{len(self):,} of {self.block_size:,} tokens, {self.stride:,} from one to the next"
+        rows |= {
+            "mode": f"{self.mode}, {'shuffled' if self.shuffle else 'in order'}",
+            "vocab_size": f"{self.vocab_size:,}",
+        }
+        return table("TokenDataset", {**rows, "tokenizer": (self.fingerprint or "not known")[:16]})
 
     def memmap(self) -> NDArray[Any] | list[NDArray[Any]]:
         """The tokens, mapped and read-only when they lie in files: one array, or a list of one a shard when several."""

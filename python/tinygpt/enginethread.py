@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tinygpt.decoder import Decoder
-from tinygpt.generation import Drawn, Request, Stream, Streams, scores
+from tinygpt.generation import Drawn, Request, Stream, Streams, token_logprobs
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.refusal import Refusal
 from tinygpt.textstream import TextStream
@@ -197,7 +197,7 @@ class EngineThread:
         logits = self._decoder.extend([(slot, ids)], every=True)  # (T, V)
         judged = [Token(id=ids[0])]
         for row, i in zip(logits, ids[1:], strict=False):
-            logprob, top = scores(row[: request.n_ids], i, request.n_logprobs)
+            logprob, top = token_logprobs(row[: request.n_ids], i, request.n_logprobs)
             judged.append(Token(id=i, logprob=logprob, top=top))
         return tuple(judged)
 

@@ -3,13 +3,13 @@
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tinygpt.command import byte_bar, run
-from tinygpt.config import read
+from tinygpt.config import Options, read
 from tinygpt.modelflags import ModelFlags
 from tinygpt.reading import Reading
 from tinygpt.samplingconfig import Sampling
@@ -112,20 +112,43 @@ def _evaluate(argv: Sequence[str]) -> int:
     groups = {"": EvaluateFlags, "text": Reading, "sampling": Sampling}
     options = read(argv, groups, prog="tinygpt evaluate", description=about)
     flags, reading, sampling = options.build(EvaluateFlags), options.build(Reading), options.build(Sampling)
-    if options.given(Sampling) and not flags.memorisation:
-        raise ValueError(
-            f"--{next(iter(options.given(Sampling))).replace('_', '-')} is for --memorisation; give it, too"
-        )
-    if options.given(Reading) and not flags.data:
-        raise ValueError(
-            f"--{next(iter(options.given(Reading))).replace('_', '-')} says how --data is read; give it, too"
-        )
+    _check_use(flags, options)
+    _check_out(flags.out)
     report = _report(flags, reading, sampling)
     shown = report.to_json() if flags.json else "\n".join(report.lines())
     if flags.out is not None:
         write_file(flags.out, shown + "\n")
     _write(shown + "\n")
     return 0
+
+
+def _check_use(flags: EvaluateFlags, options: Options) -> None:
+    """Nothing, if each flag that is given has something to say."""
+    given = {**options.given(Reading), **options.given(Sampling), **options.given(EvaluateFlags)}
+    uses = {
+        "--data": (bool(flags.data), [*(field.name for field in fields(Reading)), *_OF_DATA]),
+        "--memorisation": (flags.memorisation, [*(field.name for field in fields(Sampling)), *_OF_MEMORISATION]),
+        "--choices": (flags.choices is not None, ["choice_delimiter"]),
+        "--by label": (flags.by == "label", ["label_field"]),
+        "--data with baselines": (bool(flags.data) and flags.baselines, ["ngram_order", "ngram_tokens"]),
+        "--data or --memorisation": (bool(flags.data) or flags.memorisation, ["train_data"]),
+        "--memorisation or --canary": (flags.memorisation or flags.canary is not None, ["seed"]),
+    }
+    for needed, (is_there, names) in uses.items():
+        if wrong := [f"--{name.replace('_', '-')}" for name in names if name in given and not is_there]:
+            raise ValueError(f"{wrong[0]} is of use only with {needed}; give that, too, or leave {wrong[0]} out")
+
+
+def _check_out(out: Path | None) -> None:
+    """Nothing, if a file can be written there, as it seems before anything is measured."""
+    if out is not None and out.is_dir():
+        raise IsADirectoryError(f"--out {out}: is a folder; name a file in it")
+    if out is not None and not out.parent.is_dir():
+        raise FileNotFoundError(f"--out {out}: no such folder {out.parent}; make it first")
+
+
+_OF_DATA = ("split", "by", "context", "stride", "apart", "count_separators", "max_tokens", "baselines")
+_OF_MEMORISATION = ("n_samples", "sample_tokens", "prompt", "ngrams")
 
 
 def _report(flags: EvaluateFlags, reading: Reading, sampling: Sampling) -> "EvaluationReport":

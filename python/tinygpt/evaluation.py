@@ -13,7 +13,7 @@ from tinygpt.anydataset import AnyDataset
 from tinygpt.distributed import Ranks
 from tinygpt.heldout import HeldOut
 from tinygpt.intervals import Interval, ratio_interval
-from tinygpt.scores import Window, score, window_edges
+from tinygpt.slidingwindow import Window, score_windows, window_edges
 
 if TYPE_CHECKING:
     from tinygpt.model import GPT
@@ -229,7 +229,7 @@ def evaluate_documents(
         raise ValueError(f"stride must be from 1 to the context, {context}, got {stride}")
     windows = _windows(held_out, context, stride, apart=apart)
     tally = _Tally(held_out, apart=apart, count_separators=count_separators)
-    for window, (nats, hits) in score(model, windows, batch_size=batch_size):
+    for window, (nats, hits) in score_windows(model, windows, batch_size=batch_size):
         end = window.start + len(window.ids)
         tally.add(end - window.n_scored, window.ids[len(window.ids) - window.n_scored :], nats, hits)
         if progress is not None:
@@ -314,7 +314,8 @@ class _Tally:
         """
         held, (hits, n_tokens, n_bytes, n_characters) = self._held_out, self._counts
         if not n_tokens.any():
-            raise ValueError(f"{held.opened.name}: no token in it can be scored; it holds {held.n_tokens:,} tokens")
+            found = f"{held.n_tokens:,} token{'s' * (held.n_tokens != 1)}"
+            raise ValueError(f"{held.opened.name}: no token in it can be scored, it holds {found}; give more text")
         if self._lengths is None:  # the ids do not say what they stand for: the text of each document does
             for i, text in enumerate(scored_texts(held, apart=self._apart, count_separators=False)):
                 n_bytes[i], n_characters[i] = len(text), len(text.decode(errors="replace"))

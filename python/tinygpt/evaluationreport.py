@@ -8,6 +8,7 @@ from typing import Any
 
 from tinygpt.baselines import Baselines
 from tinygpt.choices import ChoicesEvaluation
+from tinygpt.comparison import BETTER, WORSE, Comparison
 from tinygpt.evaluation import DocumentsEvaluation
 from tinygpt.intervals import Interval
 from tinygpt.memorisation import Canary, Memorisation
@@ -41,20 +42,20 @@ class TextReport:
     @property
     def verdict(self) -> str | None:
         """Where the model stands on the written scale; None where that needs what was not measured."""
-        bits = self.groups[0].figures.bits_per_byte
-        if not self.baselines or self.baselines[0] is None or bits is None:
+        others = _at(self.baselines, 0)
+        if others is None:
             return None
-        zstd, ngram = self.baselines[0].zstd, self.baselines[0].ngram
-        if zstd is not None and bits >= zstd:
-            return "worse than zstd -19: nothing is learned that a compressor does not find by itself"
-        if ngram is not None:
-            name = f"the {self.ngram_order}-gram model"
-            return (
-                f"better than {name}: it uses more of the text than the last {(self.ngram_order or 1) - 1} tokens"
-                if bits < ngram
-                else f"learned something, but less than {name}, which knows no more than short phrases"
-            )
-        return None if zstd is None else "better than zstd -19: it has learned something"
+        if others.against_zstd is not None and others.against_zstd.finding != BETTER:
+            if others.against_zstd.finding == WORSE:
+                return "worse than zstd -19: nothing is learned that a compressor does not find by itself"
+            return "not told apart from zstd -19: no more is shown than a compressor finds by itself"
+        if others.against_ngram is None:
+            return None if others.against_zstd is None else "better than zstd -19: it has learned something"
+        name, found = f"the {self.ngram_order}-gram model", others.against_ngram.finding
+        if found == BETTER:
+            return f"better than {name}: it uses more of the text than the last {(self.ngram_order or 1) - 1} tokens"
+        stands = "less than" if found == WORSE else f"is {found} from"
+        return f"learned something, but {stands} {name}, which knows no more than short phrases"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,14 +155,22 @@ def _row(found: DocumentsEvaluation, others: Baselines | None) -> list[str]:
 
 def _scale(report: TextReport, others: Baselines) -> list[list[str]]:
     whole = report.groups[0]
+    learnt = f"learnt from {report.ngram_tokens or 0:,} tokens"
     known = [
-        (others.zlib, "zlib -9", ""),
-        (others.zstd, "zstd -19", ""),
-        (others.ngram, f"{report.ngram_order}-gram, Kneser-Ney", f"learnt from {report.ngram_tokens or 0:,} tokens"),
-        (whole.figures.bits_per_byte, "this model", _interval(whole.bits_per_byte_interval, 4)),
+        (others.zlib, ["zlib -9"]),
+        (others.zstd, ["zstd -19", _compared(others.against_zstd)]),
+        (others.ngram, [f"{report.ngram_order}-gram, Kneser-Ney", _compared(others.against_ngram), learnt]),
+        (whole.figures.bits_per_byte, ["this model", _interval(whole.bits_per_byte_interval, 4)]),
     ]
-    rows = sorted(((bits, name, more) for bits, name, more in known if bits is not None), reverse=True)
-    return [[f"  {name}", f"{bits:.4f}", more] for bits, name, more in rows]
+    rows = sorted(((bits, cells) for bits, cells in known if bits is not None), reverse=True)
+    return [[f"  {name}", f"{bits:.4f}", *more] for bits, (name, *more) in rows]
+
+
+def _compared(found: Comparison | None) -> str:
+    """How the model stands to another, in words."""
+    if found is None:
+        return ""
+    return f"model {found.finding}: {found.difference:+.4f} {_signed(found.interval)}".rstrip()
 
 
 def _choice_lines(found: ChoicesEvaluation) -> Iterator[str]:
@@ -238,6 +247,10 @@ def _number(value: float | None, digits: int) -> str:
 
 def _interval(found: Interval | None, digits: int) -> str:
     return "" if found is None else f"[{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def _signed(found: Interval | None) -> str:
+    return "" if found is None else f"[{found.low:+.4f}, {found.high:+.4f}]"
 
 
 def _percents(found: Interval | None) -> str:

@@ -61,6 +61,8 @@ def _export(argv: Sequence[str]) -> int:
 
     if flags.verify:
         need_owner(flags.to)
+    if flags.out.exists() and not flags.replace:
+        raise FileExistsError(f"{flags.out} exists; --replace lets the export take its place")
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
     dtype = dtype_of(flags.to, flags.dtype)

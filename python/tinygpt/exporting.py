@@ -159,7 +159,7 @@ def _refuse_for_llmc(checkpoint: Checkpoint, to: str) -> None:
     name, config = checkpoint.model.architecture, checkpoint.model.config
     if name != huggingface.GPT2:
         found = huggingface.obstacles(asdict(config))[huggingface.GPT2]
-        raise ValueError(f"{to} holds GPT2LMHeadModel only, and {', '.join(found)} stands in the way")
+        raise ValueError(f"{to} holds GPT2LMHeadModel only, and {', '.join(found)} stand in the way")
     if found := llmc.obstacles(config):
         raise ValueError(f"{to} has fixed values of its own, and here is {', '.join(found)}")
     _own_tokenizer(checkpoint, to)

@@ -66,9 +66,9 @@ class GenerateFlags(ModelFlags):
         if self.int8 and self.dtype != "auto":
             raise ValueError(f"int8 and --dtype {self.dtype} are both given; keep one of them")
         if self.score and (self.chat or self.n > 1):
-            raise ValueError("score is about the prompt, as plain text; leave --chat and --n away")
+            raise ValueError("score is about the prompt, as plain text; leave --chat and --n out")
         if self.logprobs is not None and (self.n > 1 or self.chat or self.stop):
-            raise ValueError("logprobs are of one text, all of it; leave --n, --chat and --stop away")
+            raise ValueError("logprobs are of one text, all of it; leave --n, --chat and --stop out")
         if self.is_talk and self.n > 1:
             raise ValueError("n texts need a prompt; a talk has one answer to each line")
 
@@ -88,6 +88,13 @@ def _generate(argv: Sequence[str]) -> int:
     groups = {"": GenerateFlags, "sampling": Sampling}
     options = read(argv, groups, prog="tinygpt generate", description=about)
     flags = options.build(GenerateFlags)
+    if flags.score:
+        drawing = ("max_new_tokens", "stop", "seed", "logit_bias")
+        given = [*options.given(Sampling), *(name for name in drawing if name in options.given(GenerateFlags))]
+        if given:
+            raise ValueError(
+                f"--{given[0].replace('_', '-')} is about drawing tokens, and --score draws none; leave it out"
+            )
     sampling = options.build(Sampling, logit_bias=dict(map(_bias, flags.logit_bias)))
     prompt = _prompt(flags)
 

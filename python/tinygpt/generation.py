@@ -203,7 +203,7 @@ class Streams:
         if i in request.stop:
             self.remove(stream)
             return Drawn(stream=stream, id=None, finish="stop", logprob=None, top=())
-        logprob, top = scores(logits[: request.n_ids], i, request.n_logprobs)
+        logprob, top = token_logprobs(logits[: request.n_ids], i, request.n_logprobs)
         stream.note(i)
         block_size = self._decoder.config.block_size
         if len(stream.context) > block_size:
@@ -215,7 +215,9 @@ class Streams:
         return Drawn(stream=stream, id=i, finish=finish, logprob=logprob, top=top)
 
 
-def scores(logits: Tensor, i: int, n_logprobs: int | None) -> tuple[float | None, tuple[tuple[int, float], ...]]:
+def token_logprobs(
+    logits: Tensor, i: int, n_logprobs: int | None
+) -> tuple[float | None, tuple[tuple[int, float], ...]]:
     """The logarithm of an id's probability under logits (V,), and the likeliest ids with theirs."""
     if n_logprobs is None:
         return None, ()

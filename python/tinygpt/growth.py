@@ -1,9 +1,9 @@
 """What of a prepared folder can stay when its corpus has grown: the documents of files that are still the same."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tinygpt._core import FormatError, xxh3_file
 from tinygpt.corpus import Corpus
@@ -17,19 +17,19 @@ class KeptFiles:
 
     folder: Folder
     """Where they lie."""
-    rows: Sequence[tuple[int, int, int, str, int]]
-    """For each its number there and here, its bytes, xxh3-64 and documents."""
+    rows: Sequence[tuple[int, int, int, str, int, str]]
+    """For each its number there and here, its bytes, xxh3-64, documents and, as JSON, what was seen of it."""
     fingerprint: str
     """Of the folder they lie in."""
-    report: Mapping[str, Any] | None
-    """What the pass that wrote them saw, if they are all that it read and all that there is."""
+    is_all: bool
+    """Whether they are all that the folder held and all that there is."""
 
 
 def kept_files(place: ShardFolder, corpus: Corpus) -> KeptFiles | None:
     """The files of a corpus that the folder which is to be replaced holds already; None where there are none.
 
     They are told by their content, wherever they lie now. What is shuffled or a part is encoded anew, as is what was
-    made with another tokenizer, other settings, or before origins were written.
+    made with another tokenizer, other settings, or before origins and counts of each file were written.
     """
     folder = Path(place.folder)
     if place.part is not None or place.shuffle is not None or not (folder / "manifest.json").is_file():
@@ -44,12 +44,11 @@ def kept_files(place: ShardFolder, corpus: Corpus) -> KeptFiles | None:
     rows = _rows(manifest, corpus)
     if not rows:
         return None
-    is_all = len(rows) == len(corpus.files) == len((manifest.corpus or {})["sources"])
     return KeptFiles(
         folder=folder_of(manifest, folder),
         rows=rows,
         fingerprint=xxh3_file(folder / "manifest.json"),
-        report=manifest.report if is_all else None,
+        is_all=len(rows) == len(corpus.files) == len((manifest.corpus or {})["sources"]),
     )
 
 
@@ -60,12 +59,12 @@ def _is_alike(manifest: Manifest, place: ShardFolder, corpus: Corpus) -> bool:
     return has_origins and found == wanted and corpus.settings_of(manifest.corpus)
 
 
-def _rows(manifest: Manifest, corpus: Corpus) -> list[tuple[int, int, int, str, int]]:
+def _rows(manifest: Manifest, corpus: Corpus) -> list[tuple[int, int, int, str, int, str]]:
     """One for each file that is the same, in the order of the corpus; each there is taken once."""
     sources = (manifest.corpus or {}).get("sources") or []
     there: dict[tuple[int, str], list[int]] = {}
     for i, source in enumerate(sources):
-        if "documents" in source:
+        if "documents" in source and isinstance(source.get("report"), dict):
             there.setdefault((source["bytes"], source["xxh3"]), []).append(i)
     sizes = {n_bytes for n_bytes, _ in there}
     verdicts, rows = corpus.judge(), []
@@ -77,5 +76,6 @@ def _rows(manifest: Manifest, corpus: Corpus) -> list[tuple[int, int, int, str, 
         removed = None if verdicts is None else verdicts.digest(here)
         same = next((i for i in found if sources[i].get("removed") == removed), None)
         if same is not None:
-            rows.append((same, here, n_bytes, sources[same]["xxh3"], sources[same]["documents"]))
+            source = sources[same]
+            rows.append((same, here, n_bytes, source["xxh3"], source["documents"], json.dumps(source["report"])))
     return rows

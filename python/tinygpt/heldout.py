@@ -160,8 +160,9 @@ def open_held_out(
                 raise ValueError(f"{paths[0]} is prepared already, and flags that say how text is read change nothing")
             folder, name = Path(paths[0]), None
             if Manifest.load(folder).fingerprint != tokenizer.fingerprint:
-                found = f"{Manifest.load(folder).fingerprint[:8]}, the checkpoint's {tokenizer.fingerprint[:8]}"
-                raise ValueError(f"{folder}: its tokenizer is {found}; name the text itself, which is then encoded")
+                found = f"{Manifest.load(folder).fingerprint[:8]}, the checkpoint's has {tokenizer.fingerprint[:8]}"
+                what = f"its tokenizer has the fingerprint {found}"
+                raise ValueError(f"{folder}: {what}; name the text itself, which is then encoded anew")
         else:
             parent = stack.enter_context(tempfile.TemporaryDirectory(prefix="tinygpt-"))
             folder, split = Path(parent) / "data", "train"
@@ -226,7 +227,8 @@ def _origins(folder: Path, opened: OpenTokens, n_documents: int) -> tuple[NDArra
         entries = np.concatenate([entries, entries[-1:]])
     sources = [source["path"] for source in ((Manifest.load(folder).corpus or {}).get("sources") or [])]
     if not sources:
-        raise ValueError(f"{opened.name}: its text came from a program, so nothing says which file or label it has")
+        why = "its text came from a program, so nothing says which file or label it has"
+        raise ValueError(f"{opened.name}: {why}; evaluate it as a whole")
     return entries, sources
 
 

@@ -96,11 +96,20 @@ def _sources(parts: Sequence[tuple[Path, Manifest]]) -> dict[str, Any]:
     lineages = [manifest.corpus or {} for _, manifest in parts]
     sources = []
     for told in zip(*(lineage["sources"] for lineage in lineages), strict=True):
-        known = [source for source in told if "xxh3" in source]
+        known = [{**source} for source in told if "xxh3" in source]
+        reports = [source.pop("report", {}) for source in known]
         if any(source != known[0] for source in known):
             raise ValueError(f"{known[0]['path']} changed between two parts; prepare them anew")
-        sources.append((known or told)[0])
+        sources.append({**known[0], "report": _of_source(reports)} if known else told[0])
     return {**lineages[0], "sources": sources}
+
+
+def _of_source(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts of a file out of those of its parts; where the first damaged byte is, is no count."""
+    places = [report["first_invalid"] for report in reports if "first_invalid" in report]
+    found = {**reduce(added, reports), **({"first_invalid": min(places)} if places else {})}
+    is_count = {"documents", "bytes_read", "bytes_used", "cleaned", "first_invalid"}
+    return {name: value for name, value in found.items() if name in is_count or value}
 
 
 def _report(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -214,9 +214,10 @@ def read_canaries(path: str | Path) -> list[str]:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); convert it") from None
     for number, line in enumerate(lines, start=1):
         if line and len(line.strip()) < 2:
-            raise ValueError(f"{path}, line {number}: a canary has two halves, got {line!r}")
+            found = f"a canary needs two characters at least, some to give and some to tell, got {line!r}"
+            raise ValueError(f"{path}, line {number}: {found}")
     if not any(lines):
-        raise ValueError(f"{path}: no canaries in it, one a line")
+        raise ValueError(f"{path}: no canaries in it; write one a line")
     return [line for line in lines if line]
 
 

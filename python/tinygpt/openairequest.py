@@ -69,7 +69,7 @@ def completion(body: Mapping[str, Any]) -> Asked:
     n = _whole(body, "n", 1, least=1, most=MOST_CHOICES)
     best_of = _whole(body, "best_of", n, least=1)
     if best_of != n:
-        raise Refusal(f"best_of is not supported: leave it away, or make it n ({n})", param="best_of")
+        raise Refusal(f"best_of is not supported: leave it out, or make it n ({n})", param="best_of")
     if body.get("suffix"):
         raise Refusal("suffix is not supported: the model only continues text", param="suffix")
     n_logprobs = body.get("logprobs")
@@ -219,10 +219,10 @@ def _check_names(body: Mapping[str, Any], *, known: set[str]) -> None:
         if name in UNSUPPORTED and body[name] in UNSUPPORTED[name]:
             continue
         if name in UNSUPPORTED:
-            raise Refusal(f"{name} is not supported by this server; leave it away", param=name)
+            raise Refusal(f"{name} is not supported by this server; leave it out", param=name)
         if name not in known:
             close = difflib.get_close_matches(name[:100], known, n=1)
-            hint = f"did you mean {close[0]}?" if close else "leave it away"
+            hint = f"did you mean {close[0]}?" if close else "leave it out"
             raise Refusal(f"unknown field {_short(name)}: {hint}", param=name[:100], code="unknown_parameter")
 
 

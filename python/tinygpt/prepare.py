@@ -8,6 +8,7 @@ if __name__ == "__main__":  # Ctrl-C may come during the imports below
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +19,12 @@ from tinygpt.anytokenizer import tokenizer_file
 from tinygpt.chats import Chats
 from tinygpt.command import byte_bar, run
 from tinygpt.config import read
-from tinygpt.corpus import Corpus
+from tinygpt.corpus import Corpus, Progress
 from tinygpt.corpusreport import before_and_after, report_lines
 from tinygpt.download import fetch_all, fetch_collection, urls_of
 from tinygpt.joining import join_parts
 from tinygpt.manifest import Manifest, Shard
-from tinygpt.preparation import Preparation
+from tinygpt.preparation import Bar, Preparation
 
 _COMMON_CRAWL = "https://data.commoncrawl.org"
 """Where the paths lie that Common Crawl's lists hold."""
@@ -62,6 +63,8 @@ class PrepareFlags:
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         _part(self.shard)
+        if self.shard and self.tokenizer_only:
+            raise ValueError("--tokenizer-only trains one tokenizer for all parts; leave --shard to the calls after it")
         if self.merge and (
             self.shard or self.tokenizer_only or self.show or self.dry_run or self.download or self.urls
         ):
@@ -92,8 +95,9 @@ def _prepare(argv: Sequence[str]) -> int:
         return _counted(corpus, begin)
     if flags.tokenizer_only:
         return _tokenizer_alone(flags, preparation, corpus, out, begin)
-    how: dict[str, Any] = {"vocab_size": flags.vocab_size, "bar": byte_bar, "threads": flags.threads}
-    manifest, is_new = preparation.prepare(corpus, out, part=_part(flags.shard), **how)
+    part = _part(flags.shard)
+    how: dict[str, Any] = {"vocab_size": flags.vocab_size, "bar": _bar(corpus, part), "threads": flags.threads}
+    manifest, is_new = preparation.prepare(corpus, out, part=part, **how)
     if not is_new:
         print(f"{out}: prepared already, and nothing has changed")
         return 0
@@ -138,6 +142,20 @@ def _part(text: str | None) -> tuple[int, int] | None:
     if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
         raise ValueError(f"shard must be I/N with I from 1 to N, such as 1/4, got {text!r}")
     return int(number) - 1, int(count)
+
+
+def _bar(corpus: Corpus | Chats, part: tuple[int, int] | None) -> Bar:
+    """The bars of a run; what training a tokenizer anew in each of several parts costs is said when it begins."""
+
+    def bar(stage: str) -> AbstractContextManager[Progress | None]:
+        if stage == "tokenizer" and part is not None and part[1] > 1:
+            print(
+                f"tokenizer  each of {part[1]} parts reads all {corpus.n_bytes or 0:,} bytes to train the same one; "
+                "to read them once: this command with --tokenizer-only, not --shard, then every part with --tokenizer"
+            )
+        return byte_bar(stage)
+
+    return bar
 
 
 def _merged(flags: PrepareFlags, out: Path) -> int:

@@ -90,7 +90,8 @@ def choose(
         say("measuring how a step runs best here, once for this machine and shape:")
     if not measured:
         task = {"fixed": fixed, "threads": engine.threads}
-        found = _in_child(config, shape, task, say) if is_long else iter(())
+        is_open = any(fixed[name] in ("auto", None) for name in ENGINE if name != "device")
+        found = _in_child(config, shape, task, say) if is_long and is_open else iter(())
         measured = [row for row in found if "out_of_memory" not in row]
     shares = sorted(row.get("waiting_share", 0.0) for row in measured)
     is_busy = bool(shares) and shares[len(shares) // 2] > _MOST_WAITING
@@ -106,16 +107,16 @@ def choose(
     if is_known or not (is_long or config.ram):
         return engine
     alone = _fitting(config, shape, engine, say)
-    fitting = _engine(alone)
+    fitting = engine_of(alone)
     # Less memory than usual is free at times; what --ram says is a setting, and a part of the key.
     is_usual = fitting.micro_batch == engine.micro_batch
     if whole and not is_busy and (is_usual or config.ram):
         # Where fewer windows fit, that is what there is to choose from; the rest would be tried in vain again.
-        rest = [row for row in whole if _engine(row) != engine] if is_usual else []
+        rest = [row for row in whole if engine_of(row) != engine] if is_usual else []
         faster = max(engine.tokens_per_second or 0.0, fitting.tokens_per_second or 0.0)
         # Who has compiled before, as the process that measured all, compiles faster.
         same = (engine, fitting)
-        compile_seconds = max(row["compile_seconds"] for row in (alone, *whole) if _engine(row) in same)
+        compile_seconds = max(row["compile_seconds"] for row in (alone, *whole) if engine_of(row) in same)
         fitting = replace(fitting, tokens_per_second=faster) if rest else fitting
         _remember(key, [{**asdict(fitting), "compile_seconds": compile_seconds, "in_part": False}, *rest])
     return fitting
@@ -136,7 +137,58 @@ def with_room(
         ValueError: `ram` is too small for one window.
         MemoryError: What is free is.
     """
-    return _engine(_fitting(config, shape, engine, say))
+    return engine_of(_fitting(config, shape, engine, say))
+
+
+def measured_alone(
+    config: TrainConfig, shape: GPTConfig, engine: Engine, say: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """What one engine gives in a process of its own; remembered for a run whose settings name all of that engine.
+
+    Args:
+        config: The settings of the run that may follow; what they fix is not the engine's to say.
+        shape: The model's.
+        engine: On the CPU; form of attention, windows at once and rows of logits are those that go with the shape.
+        say: Called with a line for each number of windows that was tried.
+
+    Returns:
+        The fields of the `Engine`, "compile_seconds" and, where it was measured now, "waiting_share".
+
+    Raises:
+        ValueError: `ram` is too small for one window.
+        MemoryError: What is free is.
+        RuntimeError: Nothing could be measured.
+    """
+    form = "fused" if shape.dropout or shape.block_size > _LONGEST_EXPLICIT else engine.attention
+    engine = replace(engine, attention=form, micro_batch=config.batch_size, loss_chunk=2 * shape.d_model)
+    fixed = {name: getattr(config, name) for name in ENGINE}
+    fixed |= {"compile": None if config.compile == "auto" else config.compile == "on"}
+    engine = replace(engine, **{k: v for k, v in fixed.items() if v not in ("auto", None)})
+    known = _remembered(_key_of(config, shape, engine))
+    if known and known[0]["memory_bytes"] is not None and _fits(engine_of(known[0]), config):
+        return known[0]
+    row = _fitting(config, shape, engine, say)
+    if not row.get("tokens_per_second"):
+        raise RuntimeError("how a step runs here could not be measured")
+    if row["waiting_share"] <= _MOST_WAITING:
+        _remember(_key_of(config, shape, engine_of(row)), [{**row, "in_part": False}])
+    return row
+
+
+def settings_of(engine: Engine) -> dict[str, Any]:
+    """The fields of `TrainConfig` that name all of an engine, so that a run has nothing to measure.
+
+    Example:
+        >>> settings_of(Engine(compile=True, micro_batch=6))["compile"]
+        'on'
+    """
+    named = {name: getattr(engine, name) for name in ENGINE if name not in ("device", "recompute")}
+    return {**named, "compile": "on" if engine.compile else "off"}
+
+
+def _key_of(config: TrainConfig, shape: GPTConfig, engine: Engine) -> str:
+    config = replace(config, **settings_of(engine))
+    return _key(config, shape, {name: getattr(config, name) for name in ENGINE})
 
 
 def _fitting(
@@ -149,7 +201,7 @@ def _fitting(
         if not rows:  # it failed, and said of what
             return {**asdict(engine), "compile_seconds": 0.0}
         fits = "out_of_memory" not in rows[0]
-        if fits and _fits(_engine(rows[0]), config):
+        if fits and _fits(engine_of(rows[0]), config):
             return rows[0]
         if n == 1:
             takes = f"takes {rows[0]['memory_bytes'] / 1e9:.2f} GB" if fits else "does not fit"
@@ -161,7 +213,8 @@ def _fitting(
         engine = replace(engine, micro_batch=n)
 
 
-def _engine(row: Mapping[str, Any]) -> Engine:
+def engine_of(row: Mapping[str, Any]) -> Engine:
+    """The engine that a measurement is of."""
     return Engine(**{name: value for name, value in row.items() if name in Engine.__dataclass_fields__})
 
 
@@ -171,7 +224,7 @@ def _fits(engine: Engine, config: TrainConfig) -> bool:
 
 
 def _limit_bytes(config: TrainConfig) -> int | None:
-    return config.ram_bytes or _free_bytes()
+    return config.ram_bytes or free_bytes()
 
 
 def best(measured: Iterable[Mapping[str, Any]], *, n_tokens: float, seconds: float = math.inf) -> Engine:
@@ -194,7 +247,7 @@ def best(measured: Iterable[Mapping[str, Any]], *, n_tokens: float, seconds: flo
         speed, compiling = row["tokens_per_second"], row["compile_seconds"]
         return -min(n, max(0.0, seconds - compiling) * speed), n / speed + compiling
 
-    return _engine(min(measured, key=cost))
+    return engine_of(min(measured, key=cost))
 
 
 def cache_file() -> Path:
@@ -278,7 +331,7 @@ def _in_child(
 
 def describe(row: Mapping[str, Any]) -> str:
     """A measurement as a line."""
-    engine = _engine(row)
+    engine = engine_of(row)
     compiled = f" after {row['compile_seconds']:.0f} s of compiling" if engine.compile else ""
     memory = f", {row['memory_bytes'] / 1e9:.2f} GB" if row["memory_bytes"] else ""
     memory += " (2 layers, 4 windows)" if row["in_part"] else ""
@@ -493,7 +546,7 @@ def _peak_bytes() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), None)
 
 
-def _free_bytes() -> int | None:
+def free_bytes() -> int | None:
     """Memory that a new process may take, of the machine and of the group that this process is in."""
     found = []
     try:

@@ -1,121 +1,69 @@
-"""What training tells: one `StepReport` an optimiser step, one `TrainResult` at the end."""
+"""`tinygpt report`: a run as a page, or several beside one another."""
 
-import math
-from dataclasses import asdict, dataclass
+if __name__ == "__main__":  # Ctrl-C may come during the imports below
+    from tinygpt.interruption import leave_on_interrupt
+
+    leave_on_interrupt()
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tinygpt.evaluation import Evaluation
+import tyro
 
-
-@dataclass(frozen=True, kw_only=True)
-class StepReport:
-    """What one optimiser step did."""
-
-    step: int
-    """Optimiser steps taken, this one included."""
-    total_steps: int | None
-    """Steps of the whole run, where known already."""
-    loss: float
-    """Mean over the step's target tokens, nats."""
-    learning_rate: float
-    """Rate of this step."""
-    grad_norm: float
-    """Norm of the gradient before clipping."""
-    tokens: int
-    """Target tokens trained on so far."""
-    tokens_per_second: float
-    """Target tokens of this step by the seconds of the whole step: reading the batch, passes, optimiser."""
-    seconds: float
-    """Seconds that the run has taken so far, over all its sessions."""
-    seconds_left: float | None = None
-    """Seconds to the end at this session's pace, evaluations and saves included; none before two steps, or the end."""
-    gemm_fraction: float | None = None
-    """Useful operations a second (`GPTConfig.flops_per_token`) by the measured peak of matrix products, where known."""
-    memory_bytes: int | None = None
-    """Memory held after this step: of the device on CUDA, else of the process (RSS)."""
-    peak_memory_bytes: int | None = None
-    """Most memory held so far, likewise."""
-    skipped: bool = False
-    """Whether loss or gradient was not finite, or the gradient a spike, so that the weights stayed as they were."""
-    evaluation: Evaluation | None = None
-    """Measured on the validation data after this step, when due."""
-    evaluation_train: Evaluation | None = None
-    """Measured on training data after this step, when due: the first windows of the order, the same each time."""
-    sample: str | None = None
-    """Text written after this step, when due, without the prompt."""
-    saved: Path | None = None
-    """The checkpoint written after this step, when due."""
-
-    def __str__(self) -> str:
-        """The report as one line, with the validation result when there is one."""
-        loss = f"loss {self.loss:.4f}"
-        if self.skipped:
-            is_spike = math.isfinite(self.loss) and math.isfinite(self.grad_norm)
-            loss = f"skipped: {f'gradient norm {self.grad_norm:.3g}' if is_spike else 'loss or gradient not finite'}"
-        line = f"step {self.step}{f'/{self.total_steps}' if self.total_steps else ''}, {loss}"
-        line += f", lr {self.learning_rate:.2e}, {self.tokens_per_second:,.0f} tokens/s"
-        if self.gemm_fraction is not None:
-            line += f" ({100 * self.gemm_fraction:.0f} % of peak)"
-        if self.seconds_left is not None:
-            minutes, seconds = divmod(round(self.seconds_left), 60)
-            line += f", {minutes // 60}:{minutes % 60:02d}:{seconds:02d} left"
-        if self.evaluation is not None:
-            line += f", validation {self.evaluation.loss:.4f} nats, perplexity {self.evaluation.perplexity:.2f}"
-            if self.evaluation.bits_per_byte is not None:
-                line += f", {self.evaluation.bits_per_byte:.4f} bits per byte"
-        if self.evaluation_train is not None:
-            line += f", train {self.evaluation_train.loss:.4f} nats"
-        return line
+from tinygpt.command import run
+from tinygpt.config import read
+from tinygpt.diagnosis import Finding, diagnose
+from tinygpt.runcomparison import write_comparison
+from tinygpt.runreport import REPORT, write_report
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainResult:
-    """How a run ended."""
+class ReportFlags:
+    """Which runs, and where to write."""
 
-    step: int
-    """Optimiser steps taken."""
-    tokens: int
-    """Target tokens trained on."""
-    seconds: float
-    """Seconds that the run took, over all its sessions."""
-    reason: str
-    """Why it ended: steps, seconds, patience, or what `Trainer.stop` was given."""
-    loss: float | None
-    """Loss of the last step, nats per token; none when this call took no step."""
-    evaluation: Evaluation | None
-    """The last evaluation of this call, on validation data."""
-    evaluation_train: Evaluation | None
-    """The same on training data."""
-    best_loss: float | None
-    """Lowest validation loss, nats per token."""
-    best_step: int | None
-    """The step it was measured at."""
-    skipped: int
-    """Steps skipped because loss or gradient was not finite, or the gradient a spike."""
-    folder: Path | None
-    """The run's folder."""
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Folders of runs: one becomes a page of its own, several are compared on one page."""
+    out: Path | None = None
+    """File to write; none takes report.html, in the run's folder or, of several runs, here."""
+    evaluation: Path | None = None
+    """Of one run, what `tinygpt evaluate --json --out` wrote; none takes its evaluation.json, if there."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ValueError("RUNS is missing: the folder of a run, or several to compare")
+        if self.out is not None and self.out.is_dir():
+            raise ValueError(f"out must be a file, and {self.out} is a folder; name a file in it")
+        if self.evaluation is not None and len(self.runs) > 1:
+            raise ValueError(f"evaluation is of one run, and {len(self.runs)} are named; name that run alone")
 
 
-def metrics_line(report: StepReport, *, epoch: float) -> dict[str, Any]:
-    """A report as it stands in metrics.jsonl: what a repeated run repeats, and under "resources" what it does not.
-
-    Args:
-        report: The report.
-        epoch: Passes over the training data so far.
-    """
-    line: dict[str, Any] = {"step": report.step, "epoch": epoch}
-    line |= {key: getattr(report, key) for key in ("tokens", "loss", "learning_rate", "grad_norm", "skipped")}
-    for key in ("evaluation", "evaluation_train"):
-        if (evaluation := getattr(report, key)) is not None:
-            line[key] = {name: _or_none(value) for name, value in asdict(evaluation).items()}
-    if report.sample is not None:
-        line["sample"] = report.sample
-    of_the_machine = ["seconds", "tokens_per_second", "gemm_fraction", "memory_bytes", "peak_memory_bytes"]
-    line["resources"] = {key: getattr(report, key) for key in of_the_machine}
-    return {key: _or_none(value) for key, value in line.items()}
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code of `tinygpt report`: 0 done, 2 and 1 for errors."""
+    return run(_report, argv, verb="report")
 
 
-def _or_none(value: Any) -> Any:
-    """JSON knows no infinity and no NaN."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _report(argv: Sequence[str]) -> int:
+    about = "Writes a run as one HTML page, or several runs beside one another."
+    flags = read(argv, {"": ReportFlags}, prog="tinygpt report", description=about).build(ReportFlags)
+    if len(flags.runs) == 1:
+        run_folder = flags.runs[0]
+        out = write_report(run_folder, out=flags.out, evaluation=flags.evaluation, findings=_findings(run_folder))
+    else:
+        out = flags.out or Path(REPORT)
+        write_comparison(flags.runs, out)
+    print(f"written: {out}")
+    return 0
+
+
+def _findings(folder: Path) -> list[Finding]:
+    """What doctor finds in a run; nothing where there is too little of it to judge."""
+    try:
+        return diagnose(folder)
+    except (OSError, ValueError):
+        return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,11 +1,14 @@
 """`tinygpt serve`: answer requests of OpenAI's API with a trained model, and give a page to chat on."""
 
 import asyncio
+import errno
 import os
+import re
 import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +44,8 @@ class ServeFlags(ModelFlags):
     """Largest body of a request."""
     request_seconds: float = 300.0
     """Longest time for an answer, waiting included."""
+    arrival_seconds: float = 30.0
+    """Longest time for the headers of a request to arrive, and again for its body."""
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     """How weights are kept: auto is bfloat16 on a CPU."""
 
@@ -50,10 +55,17 @@ class ServeFlags(ModelFlags):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        for origin in self.cors:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+                raise ValueError(
+                    f"cors takes origins such as https://example.org, without a path, or *, got {origin!r}"
+                )
         if not 0 <= self.port < 2**16:
             raise ValueError(f"port must be from 0 to {2**16 - 1}, got {self.port}")
-        if not 0 < self.request_seconds < 10**6:
-            raise ValueError(f"request_seconds must be above 0 and below 1000000, got {self.request_seconds}")
+        for name in ("request_seconds", "arrival_seconds"):
+            seconds = getattr(self, name)
+            if not 0 < seconds < 10**6:
+                raise ValueError(f"{name} must be above 0 and below 1000000, got {seconds}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,17 +87,20 @@ def _serve(argv: Sequence[str]) -> int:
             print("tinygpt serve: warning: everybody who reaches this address may ask; --api-key-file FILE asks for a "
                   "key", file=sys.stderr, flush=True)  # fmt: skip
         with stop_on_signals(lambda _: None) as interruption:
-            asyncio.run(_run(app, listener))
+            asyncio.run(_run(app, listener, flags.arrival_seconds))
     return interruption.exit_code
 
 
-async def _run(app: Any, listener: socket.socket) -> None:
+async def _run(app: Any, listener: socket.socket, arrival_seconds: float) -> None:
     """Serves until a signal; then answers on their way have a while to end, and are cut."""
     import uvicorn
 
+    from tinygpt.timedconnection import TimedConnection
+
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=partial(TimedConnection, seconds=arrival_seconds),  # type: ignore[arg-type]  # called, and no more
+        ws="none",
         loop="asyncio",
         log_level="error",
         access_log=False,
@@ -123,6 +138,7 @@ def _application(flags: ServeFlags, keys: tuple[str, ...]) -> tuple[Any, str]:
         max_queue=flags.max_queue,
         max_body_bytes=flags.max_body_bytes,
         request_seconds=flags.request_seconds,
+        arrival_seconds=flags.arrival_seconds,
         api_keys=keys,
         cors=flags.cors,
     )
@@ -138,7 +154,8 @@ def _listening(flags: ServeFlags) -> socket.socket:
             flags.host, flags.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except socket.gaierror as error:
-        raise ValueError(f"--host {flags.host}: {error.strerror}") from None
+        reason = (error.strerror or str(error)).lower()
+        raise ValueError(f"--host {flags.host}: {reason}; give a name or address of this machine") from None
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -150,7 +167,9 @@ def _listening(flags: ServeFlags) -> socket.socket:
     except OSError as error:
         listener.close()
         reason = (error.strerror or str(error)).lower()
-        raise OSError(f"{flags.host} port {flags.port}: {reason}; --port takes another, 0 a free one") from None
+        is_elsewhere = error.errno == errno.EADDRNOTAVAIL
+        hint = "--host takes an address of this machine" if is_elsewhere else "--port takes another, 0 a free one"
+        raise OSError(f"{flags.host} port {flags.port}: {reason}; {hint}") from None
     return listener
 
 

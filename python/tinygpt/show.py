@@ -21,11 +21,12 @@ from tinygpt.foreigntokenizer import LoadedTokenizer, load_tokenizer
 from tinygpt.steptrace import tokens_around, windows_of
 from tinygpt.textblocks import decoded, name_of, read_blocks
 from tinygpt.tokenizer import Tokenizer
-from tinygpt.tracing import origin_of, text_of
+from tinygpt.tracing import Origin, ends_of, origin_of
 from tinygpt.usage import Usage
 
 _SHOWN_TOKENS = 400
-_SHOWN_CHARACTERS = 200
+_SHOWN_BYTES = 200
+"""Bytes of a record that are shown from each end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,17 +87,15 @@ def _traced(path: Path, flags: ShowFlags) -> Iterator[str]:
     yield f"{flags.at}: {origin}"
     yield f"tokens     {tokens_around(path, split, int(position.replace(',', '')))}"
     try:
-        yield f"record     {_shortened(text_of(origin))}"
+        yield f"record     {_record(origin)}"
     except (ValueError, OSError) as error:
         yield f"record     not shown: {error}"
 
 
-def _shortened(text: str) -> str:
-    """A text on one line, its middle left out where it is long."""
-    if len(text) <= 2 * _SHOWN_CHARACTERS:
-        return repr(text)
-    middle = f" [{len(text) - 2 * _SHOWN_CHARACTERS:,} characters] "
-    return repr(text[:_SHOWN_CHARACTERS]) + middle + repr(text[-_SHOWN_CHARACTERS:])
+def _record(origin: Origin) -> str:
+    """A document's record on one line, its middle left out where it is long."""
+    head, between, tail = ends_of(origin, most_bytes=_SHOWN_BYTES)
+    return f"{head!r} [{between:,} bytes] {tail!r}" if between else repr(head)
 
 
 def _print(rows: Iterable[Row]) -> None:

@@ -2,6 +2,7 @@
 
 import html
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
@@ -14,6 +15,14 @@ _SPECIAL_STYLE = "background:#005f87;color:#fff;font-weight:bold"
 # A class by which notebooks know that `$` in a text is no formula.
 _CLASSES = "tex2jax_ignore mathjax_ignore"
 _MAX_HTML_TOKENS = 5000
+# Control characters but tab and line feed, marks that turn the direction, separators, lone surrogates, what is no
+# character, and format characters that hide. Joiners stay: some scripts need them.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufdd0-\ufdef\ufeff"
+    "\ufff0-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e0fff"
+    + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(1, 17))
+    + "]"
+)
 
 
 class TokenView:
@@ -86,6 +95,22 @@ def escaped(token: bytes) -> str:
     return "".join(shown)
 
 
+def visible(text: object, most: int | None = None) -> str:
+    r"""A text in which nothing is hidden: what cannot be seen is escaped, and so is what turns the direction of text.
+
+    Args:
+        text: Anything; its `str` is taken.
+        most: Characters; of a longer text the beginning and three dots.
+
+    Example:
+        >>> print(visible("a\x00b \u202ec"), visible("abcdef", 5))
+        a\x00b \u202ec ab...
+    """
+    whole = str(text)
+    whole = whole if most is None or len(whole) <= most else f"{whole[: most - 3]}..."
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape", "backslashreplace").decode("ascii"), whole)
+
+
 def shortened(text: str, length: int) -> str:
     """The text, or its beginning and three dots where it is longer than `length`."""
     return text if len(text) <= length else f"{text[: length - 3]}..."
@@ -99,11 +124,14 @@ def wants_colour(stream: TextIO) -> bool:
 def table(heading: str, rows: Mapping[str, str]) -> str:
     """Names and values as HTML, whatever they hold."""
     cells = "".join(
-        f'<tr><th style="text-align:left">{html.escape(name)}</th><td style="text-align:left">{html.escape(value)}</td>'
-        "</tr>"
+        f'<tr><th style="text-align:left">{_text(name)}</th><td style="text-align:left">{_text(value)}</td></tr>'
         for name, value in rows.items()
     )
-    return f'<div class="{_CLASSES}"><b>{html.escape(heading)}</b><table>{cells}</table></div>'
+    return f'<div class="{_CLASSES}"><b>{_text(heading)}</b><table>{cells}</table></div>'
+
+
+def _text(text: str) -> str:
+    return html.escape(visible(text))
 
 
 def _escapes(characters: Iterable[str]) -> str:

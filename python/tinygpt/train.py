@@ -6,6 +6,7 @@ if __name__ == "__main__":  # Ctrl-C may come during the imports below
     leave_on_interrupt()
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from tinygpt.modelconfig import GPTConfig
 from tinygpt.preparation import Preparation
 from tinygpt.staging import lock_folder, write_file
 from tinygpt.trackers import check_packages
-from tinygpt.trainconfig import TrainConfig
+from tinygpt.trainconfig import RECIPE, TrainConfig
 from tinygpt.trainingdata import (
     Opening,
     Source,
@@ -75,12 +76,7 @@ class TrainFlags:
 
 
 GROUPS = {"": TrainFlags, "text": Preparation, "model": GPTConfig, "training": TrainConfig}
-# The recipe that learns most per second of a CPU; docs/training.md has what each part of it gives. The classes keep
-# the defaults that the field knows, and the command takes these.
-DEFAULTS: dict[str, Any] = {
-    **{"vocab_size": 8192, "qk_norm": True, "optimizer": "muon", "learning_rate": 5e-3},
-    **{"schedule": "linear", "min_lr_fraction": 0.0, "warmup_steps": 50},
-}
+DEFAULTS = RECIPE
 DATA = "a prepared folder, a file of tokens (.bin, .npy, .pt), text or chats (.jsonl)"
 
 
@@ -116,6 +112,7 @@ def _train(argv: Sequence[str]) -> int:
         trainer.check_folder()
         if ranks.is_first:
             write_file(out / "config.yaml", settings)
+        trainer.command = shlex.join(["tinygpt", "train", *argv])
         return _fit(trainer, out)
 
 
@@ -342,7 +339,7 @@ def _fit(trainer: "Trainer", out: Path) -> int:
     with stop_on_signals(trainer.stop) as interruption:
         result = trainer.fit()
     _say_result(result)
-    names = ("best", "last", "metrics.jsonl", "metrics.csv", "tensorboard", "wandb", "config.yaml")
+    names = ("report.html", "best", "last", "metrics.jsonl", "metrics.csv", "tensorboard", "wandb", "config.yaml")
     print(f"written: {', '.join(str(out / name) for name in names if (out / name).exists())}")
     if trainer.tokenizer is not None:
         chat = " --chat" if trainer.is_chat else ""

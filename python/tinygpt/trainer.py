@@ -12,14 +12,14 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tinygpt import lineage, runfolder
+from tinygpt import lineage, runfolder, sessions
 from tinygpt.anydataset import AnyDataset
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.chattemplate import knows_chats
@@ -32,15 +32,17 @@ from tinygpt.engine import Engine, environment, settle
 from tinygpt.evaluation import Evaluation, evaluate
 from tinygpt.forecast import Forecast
 from tinygpt.learner import Learner
+from tinygpt.measurement import processor
 from tinygpt.metrics import NO_ROOM, MetricsLog
 from tinygpt.model import GPT, GPTConfig
 from tinygpt.optim import learning_rate, state_size
 from tinygpt.probe import choose, with_room
 from tinygpt.progress import Progress, planned_steps
-from tinygpt.report import StepReport as StepReport
-from tinygpt.report import TrainResult as TrainResult
-from tinygpt.report import metrics_line
+from tinygpt.runreport import LiveReport
 from tinygpt.staging import lock_folder, sweep
+from tinygpt.stepreport import StepReport as StepReport
+from tinygpt.stepreport import TrainResult as TrainResult
+from tinygpt.stepreport import metrics_line
 from tinygpt.trackers import Trackers, check_packages
 from tinygpt.trainconfig import CHANGEABLE, ENGINE, LIMITS, MEASURED
 from tinygpt.trainconfig import TrainConfig as TrainConfig
@@ -134,6 +136,8 @@ class Trainer:
         self._failed_saves = 0
         self._is_locked = self._goes_back = False
         self._later: frozenset[int] = frozenset()  # checkpoints after this one that were there when it was loaded
+        self.command: str | None = None
+        """The command line that trains, for the record of the run; None from Python."""
         self.changed: tuple[str, ...] = ()
         """What `resume` changed in the settings, each as "name: old -> new"."""
         self._learner = Learner(model, self.config, engine or self._chosen_engine(model, say), self.ranks)
@@ -340,7 +344,8 @@ class Trainer:
     def fit(self) -> TrainResult:
         """Trains to the end, with a bar on a terminal and plain lines elsewhere; raises as `steps` does."""
         report = evaluation = evaluation_train = None
-        with Display(is_shown=self.ranks.is_first) as display:
+        page = LiveReport(self.folder if self.ranks.is_first else None)
+        with Display(is_shown=self.ranks.is_first) as display, page:
             for report in self.steps():
                 evaluation = report.evaluation or evaluation
                 evaluation_train = report.evaluation_train or evaluation_train
@@ -354,6 +359,8 @@ class Trainer:
                 if report.sample is not None:
                     prompt = self.config.sample_prompt + ("\n" if self.is_chat else "")
                     display.line(f"sample after step {report.step}: {prompt}{report.sample}\n")
+                if report.saved is not None:
+                    page.refresh()
         progress = self._progress
         return TrainResult(
             step=progress.step,
@@ -555,21 +562,39 @@ class Trainer:
 
     def _state(self) -> TrainingState:
         """All that `_restore` needs, on the first rank; the others must take part."""
+        progress = {"step": self.step, "progress": asdict(self._progress)}
         return TrainingState(
-            facts={
-                "step": self.step,
-                "progress": asdict(self._progress),
-                "model": asdict(self.model.config),
-                "config": asdict(self.config),
-                "engine": asdict(self.engine),
-                "data": self._data_facts,
-                "tokenizer": None if self.tokenizer is None else self.tokenizer.fingerprint,
-                "scaler": self._learner.scaler_state,
-                "environment": environment(self.engine),
-                "processes": self.ranks.world_size,
-            },
+            facts={**progress, **self._setting(), "scaler": self._learner.scaler_state},
             tensors=self._learner.tensors(),
         )
+
+    def _setting(self) -> dict[str, Any]:
+        """What trains, how, on what and where, as it stands in every checkpoint."""
+        return {
+            "model": asdict(self.model.config),
+            "config": asdict(self.config),
+            "engine": asdict(self.engine),
+            "data": self._data_facts,
+            "tokenizer": None if self.tokenizer is None else self.tokenizer.fingerprint,
+            "environment": environment(self.engine),
+            "processes": self.ranks.world_size,
+        }
+
+    def _recorded(self, folder: Path) -> AbstractContextManager[None]:
+        """The record of this session in the run's folder."""
+        forecast = self.forecast
+        facts = {
+            **{"command": self.command, "from_step": self.step, "from_seconds": self._progress.seconds},
+            **{"n_parameters": self.model.n_parameters, "processor": processor()},
+            "forecast": {**asdict(forecast), "seconds": forecast.seconds},
+            **self._setting(),
+        }
+        return sessions.recorded(folder, facts, self._ending)
+
+    def _ending(self) -> dict[str, Any]:
+        """How a session ended, when it has."""
+        why = self._limit_reached() or self._ended_by or "the loop over the steps was left"
+        return {"step": self.step, "seconds": self._progress.seconds, "reason": why}
 
     def _open_folder(self, folder: Path, stack: ExitStack) -> None:
         """Clears what a killed process left, and brings pointers and metrics back to where this run stands."""
@@ -599,6 +624,7 @@ class Trainer:
             logged=logged,
         )
         stack.callback(self._trackers.close)
+        stack.enter_context(self._recorded(folder))
 
     def _bring_back_pointers(self, folder: Path) -> None:
         """Makes last and best lead to what they led to at this step; a best that is gone is none."""

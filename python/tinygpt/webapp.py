@@ -50,7 +50,7 @@ class WebConfig:
     """Largest body of a request."""
     request_seconds: float = 300.0
     """Longest time for an answer, waiting included."""
-    body_seconds: float = 30.0
+    arrival_seconds: float = 30.0
     """Longest time for a body to arrive."""
     api_keys: tuple[str, ...] = ()
     """Any of these lets in; none lets everybody in."""
@@ -163,7 +163,7 @@ class Doors:
         length = request.headers.get("content-length", "")
         chunks, n_bytes = [], 0
         try:
-            with anyio.fail_after(self.config.body_seconds):
+            with anyio.fail_after(self.config.arrival_seconds):
                 async for chunk in request.stream():
                     n_bytes += len(chunk)
                     if n_bytes > most or (length.isdecimal() and int(length[:20]) > most):
@@ -171,7 +171,8 @@ class Doors:
                         raise Refusal(f"the body must be at most {most} bytes; send less", status=413)
                     chunks.append(chunk)
         except TimeoutError:
-            raise Refusal(f"the body did not come within {self.config.body_seconds:g} s", status=408) from None
+            found = f"the body did not come within {self.config.arrival_seconds:g} s; send it at once"
+            raise Refusal(found, status=408, headers={"Connection": "close"}) from None
         except ClientDisconnect:
             raise Refusal("the client left", status=499) from None
         return b"".join(chunks)
@@ -308,8 +309,11 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 async def _refuse_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    messages = {404: f"there is no {request.url.path[:200]}", 405: f"{request.method} is not for {request.url.path}"}
-    headers = dict(error.headers or {})
+    headers, path = dict(error.headers or {}), request.url.path[:200]
+    messages = {
+        404: f"there is no {path}; there are {', '.join(ROUTES)}",
+        405: f"{path} takes {headers.get('Allow', 'another method')}, got {request.method}",
+    }
     return _refusal(Refusal(messages.get(error.status_code, error.detail), status=error.status_code, headers=headers))
 
 

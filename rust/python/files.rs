@@ -3,11 +3,11 @@
 use super::{BLOCK_BYTES, call, call_with_job, report_of, threads_of};
 use crate::clean::{rules, split_gutenberg};
 use crate::screen::{Languages, NearOptions, Preset};
-use crate::sources::{Choice, Cutting, Format, InputFile, Inputs, Malformed, OpenRows, Outlet, Reading, Rows, Source};
-use crate::{Block, Cleaning, Documents, Error, Filters, Job, Pattern, Report, Result, judge_documents, list_files};
+use crate::sources::{Choice, Cutting, Format, InputFile, Inputs, Malformed, OpenRows, Outlet, Passage, Reading, Rows, Source};
+use crate::{Block, Cleaning, Documents, Error, Filters, Job, Origin, Pattern, Reports, Result, judge_documents, list_files};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -36,9 +36,9 @@ impl Files {
         inputs
     }
 
-    pub(super) fn report<'py>(&self, py: Python<'py>, report: &Report) -> PyResult<Bound<'py, PyDict>> {
+    pub(super) fn report<'py>(&self, py: Python<'py>, reports: &Reports) -> PyResult<Bound<'py, PyDict>> {
         let names: Vec<&str> = self.gutenberg.then_some("gutenberg").into_iter().chain(self.rules.iter().map(String::as_str)).collect();
-        report_of(py, report, &names, &self.cleaning.names)
+        report_of(py, reports, &names, &self.cleaning.names)
     }
 }
 
@@ -120,6 +120,22 @@ impl Files {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
+    /// What stands at a place of a file, or its first and last `most` bytes and how many are between them.
+    #[pyo3(signature = (file, start, end, *, most))]
+    fn passage<'py>(
+        &self,
+        py: Python<'py>,
+        file: usize,
+        start: u64,
+        end: u64,
+        most: usize,
+    ) -> PyResult<(Bound<'py, PyBytes>, u64, Bound<'py, PyBytes>)> {
+        let file = self.files.get(file).ok_or_else(|| PyValueError::new_err(format!("no file {file} of {}", self.files.len())))?;
+        let passage = Passage { file, place: start..end, open_rows: self.open_rows.as_ref() };
+        let ends = call_with_job(py, None, None, |job| passage.ends(most, job))?;
+        Ok((PyBytes::new(py, &ends.head), ends.between, PyBytes::new(py, &ends.tail)))
+    }
+
     /// `is_raw` gives documents before they are cleaned.
     #[pyo3(signature = (*, verdicts=None, is_raw=false, threads=None))]
     fn documents(&self, verdicts: Option<PyRef<'_, Verdicts>>, is_raw: bool, threads: Option<i64>) -> PyResult<DocumentIterator> {
@@ -135,7 +151,7 @@ impl Files {
                 let _ = sender.send(Err(error));
             }
         });
-        let (rules, report) = (self.rules.clone(), Report::default());
+        let (rules, reports) = (self.rules.clone(), Reports::default());
         let cleaning = if is_raw { Cleaning { rules: Vec::new(), ..self.cleaning.clone() } } else { self.cleaning.clone() };
         let names = self.gutenberg.then(|| "gutenberg".to_string()).into_iter().chain(rules).collect();
         Ok(DocumentIterator {
@@ -145,8 +161,9 @@ impl Files {
             names,
             ready: Vec::new().into_iter(),
             number: 0,
+            origin: Origin::default(),
             open: String::new(),
-            report,
+            reports,
         })
     }
 
@@ -276,10 +293,11 @@ pub(super) struct DocumentIterator {
     stop: Arc<AtomicBool>,
     cleaning: Cleaning,
     names: Vec<String>,
-    ready: std::vec::IntoIter<(u64, String)>,
+    ready: std::vec::IntoIter<(u64, Origin, String)>,
     number: u64,
+    origin: Origin,
     open: String,
-    report: Report,
+    reports: Reports,
 }
 
 #[pymethods]
@@ -290,22 +308,23 @@ impl DocumentIterator {
 
     fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<String>> {
         loop {
-            if let Some((number, text)) = self.ready.next() {
-                self.number = number;
+            if let Some((number, origin, text)) = self.ready.next() {
+                (self.number, self.origin) = (number, origin);
                 return Ok(Some(text));
             }
             py.check_signals()?;
             let more = call(py, || {
                 let Ok(block) = self.blocks.lock().unwrap_or_else(PoisonError::into_inner).recv() else { return Ok(false) };
                 let (mut ready, open) = (Vec::new(), &mut self.open);
-                let report = self.cleaning.for_each_part(&block?, |text, part| {
+                let seen = self.cleaning.for_each_part(&block?, |text, part| {
                     open.push_str(text);
                     if part.ends && !open.is_empty() {
-                        ready.push((part.ordinal, std::mem::take(open)));
+                        let origin = Origin { file: part.file, start: part.start, end: part.stop };
+                        ready.push((part.ordinal, origin, std::mem::take(open)));
                     }
                     Ok(())
                 })?;
-                self.report.add(&report);
+                self.reports.add(&seen);
                 self.ready = ready.into_iter();
                 Ok(true)
             })?;
@@ -321,9 +340,15 @@ impl DocumentIterator {
         self.number
     }
 
+    /// Where the last document came from: number of its file, first byte and end of its record.
+    #[getter]
+    fn origin(&self) -> (u64, u64, u64) {
+        (self.origin.file, self.origin.start, self.origin.end)
+    }
+
     fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        report_of(py, &self.report, &names, &self.cleaning.names)
+        report_of(py, &self.reports, &names, &self.cleaning.names)
     }
 }
 

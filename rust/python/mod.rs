@@ -14,7 +14,7 @@ mod transformer;
 
 use crate::clean::{GUTENBERG, GutenbergBody, RULES, rules, split_gutenberg};
 use crate::error::Error;
-use crate::{AddedFinder, Cleaning, Job, MAX_PIECES_BYTES, Pattern, Report, hash_file};
+use crate::{AddedFinder, Cleaning, Job, MAX_PIECES_BYTES, Pattern, Reports, hash_file};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -116,8 +116,9 @@ fn surrogate(text: &Bound<'_, PyString>, name: &str) -> PyErr {
     PyValueError::new_err(format!("{name} holds a lone surrogate at character {}, which no UTF-8 text can", found.unwrap_or(0)))
 }
 
-/// A report as a dict; `rules` are the names of the cleaning rules, gutenberg first, and `names` those of the files.
-fn report_of<'py>(py: Python<'py>, report: &Report, rules: &[&str], names: &[PathBuf]) -> PyResult<Bound<'py, PyDict>> {
+/// What was seen of all inputs as a dict; `rules` are the names of the cleaning rules, gutenberg first, and `names` those of the files.
+fn report_of<'py>(py: Python<'py>, reports: &Reports, rules: &[&str], names: &[PathBuf]) -> PyResult<Bound<'py, PyDict>> {
+    let report = reports.total();
     if !report.adds_up() {
         return Err(PyRuntimeError::new_err(format!("internal error in tinygpt; please report it: bytes do not add up in {report:?}")));
     }
@@ -127,7 +128,7 @@ fn report_of<'py>(py: Python<'py>, report: &Report, rules: &[&str], names: &[Pat
     dict.set_item("bytes_used", report.bytes_used)?;
     dict.set_item("invalid_sequences", report.invalid_sequences)?;
     let place = |(file, offset): (u64, u64)| names.get(file as usize).map(|name| format!("{}, byte {offset}", name.display()));
-    dict.set_item("first_invalid", report.first_invalid.and_then(place))?;
+    dict.set_item("first_invalid", reports.first_invalid().and_then(place))?;
     dict.set_item("repaired_bytes", report.repaired_bytes)?;
     let cleaned = PyDict::new(py);
     let stripped = (rules.len() > report.cleaned.len()).then_some(report.stripped_bytes as i64);

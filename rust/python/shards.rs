@@ -7,7 +7,7 @@ use crate::shards::join::{OldFolder, Prepared, copy_of_file, join};
 use crate::shards::journal::{Due, Journal};
 use crate::shards::shuffle::{SHUFFLE_MEMORY, Shuffle, shuffle};
 use crate::sources::{Cutting, Found, Position, Side, Texts};
-use crate::{Error, Finished, Origin, Report, Result, ShardFacts, Shards, ShardsState, Split, encode_to_shards};
+use crate::{Error, Finished, Origin, Report, Reports, Result, ShardFacts, Shards, ShardsState, Split, encode_to_shards};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -17,8 +17,8 @@ use std::sync::PoisonError;
 /// A folder of shards that is finished: its path, the names of train's and val's shards, and the side whose end val is.
 type Folder = (PathBuf, Vec<String>, Vec<String>, Option<String>);
 
-/// A file of such a folder that is kept: its number there and here, its bytes, xxh3-64 and documents.
-type Kept = (u64, usize, u64, String, u64);
+/// A file of such a folder that is kept: its number there and here, its bytes, xxh3-64, documents and report.
+type Kept = (u64, usize, u64, String, u64, String);
 
 /// Facts of the shards of train and of val, and the side whose end val is.
 type Facts<'py> = (Vec<Bound<'py, PyDict>>, Vec<Bound<'py, PyDict>>, Option<&'static str>);
@@ -39,14 +39,26 @@ struct Progress {
     /// Folder of the journal and what it is for.
     journal: Option<(PathBuf, String)>,
     from: Position,
-    report: Report,
+    reports: Reports,
     found: Vec<Option<Found>>,
 }
 
 impl Progress {
-    fn save(&self, shards: &mut Shards, position: Position, report: Report, found: Vec<Option<Found>>) -> Result<()> {
+    fn save(&self, shards: &mut Shards, position: Position, reports: Reports, found: Vec<Option<Found>>) -> Result<()> {
         let Some((folder, key)) = &self.journal else { return Ok(()) };
-        Journal::new(key, position, shards.checkpoint()?, report, found).save(folder)
+        Journal::new(key, position, shards.checkpoint()?, reports, found).save(folder)
+    }
+}
+
+/// Bytes, xxh3-64 and documents of a file, and the report of those that were encoded, as JSON.
+type Read = (u64, String, u64, String);
+
+impl Progress {
+    fn told(&self, file: u64, found: &Found) -> Result<Read> {
+        let nothing = Report::default();
+        let report = serde_json::to_string(self.reports.0.get(&file).unwrap_or(&nothing));
+        let report = report.map_err(|error| Error::Invalid(format!("a report is no JSON: {error}")))?;
+        Ok((found.bytes, format!("{:016x}", found.xxh3), found.documents, report))
     }
 }
 
@@ -73,7 +85,7 @@ impl ShardSet {
             && let Some(journal) = call(py, || Journal::load(folder, key))?
         {
             shards = call(py, || shards.resume(journal.shards))?;
-            (progress.from, progress.report, progress.found) = (journal.position, journal.report, journal.found);
+            (progress.from, progress.reports, progress.found) = (journal.position, journal.reports, journal.found);
         }
         Ok(ShardSet { bpe: Some(bpe), val_fraction, shards: Some(shards), progress })
     }
@@ -95,14 +107,24 @@ impl ShardSet {
         Ok(ShardSet { bpe: None, val_fraction, shards: Some(shards), progress: Progress::default() })
     }
 
-    /// Documents and their ids, little-endian uint32.
-    #[pyo3(signature = (texts, ids, *, first=0))]
-    fn add_ids(&mut self, py: Python<'_>, texts: Vec<Bound<'_, PyString>>, ids: Vec<Vec<u8>>, first: usize) -> PyResult<()> {
+    /// Documents, their ids as little-endian uint32, and where each came from: file, first byte and end; with no `origins`
+    /// they came from no file.
+    #[pyo3(signature = (texts, ids, *, first=0, origins=None))]
+    fn add_ids(
+        &mut self,
+        py: Python<'_>,
+        texts: Vec<Bound<'_, PyString>>,
+        ids: Vec<Vec<u8>>,
+        first: usize,
+        origins: Option<Vec<(u64, u64, u64)>>,
+    ) -> PyResult<()> {
         let (texts, shards) = (texts_of(&texts, first)?, self.shards.as_mut().ok_or_else(finished)?);
+        let told = |&(file, start, end): &(u64, u64, u64)| Origin { file, start, end };
         call(py, || {
-            texts.iter().zip(&ids).zip(first..).try_for_each(|((text, ids), number)| {
+            texts.iter().zip(&ids).enumerate().try_for_each(|(i, (text, ids))| {
                 let ids: Vec<u32> = ids.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]])).collect();
-                shards.add_document(text, &ids, Origin::of_number(number as u64))
+                let origin = origins.as_ref().and_then(|origins| origins.get(i)).map(told);
+                shards.add_document(text, &ids, origin.unwrap_or_else(|| Origin::of_number((first + i) as u64)))
             })
         })
     }
@@ -149,35 +171,36 @@ impl ShardSet {
                 if !due.is_due(shards.finished()) {
                     return Ok(());
                 }
-                let mut report = begun.report.clone();
-                report.add(seen);
-                begun.save(shards, position, report, found.lock().unwrap_or_else(PoisonError::into_inner).clone())
+                let mut reports = begun.reports.clone();
+                reports.add(seen);
+                begun.save(shards, position, reports, found.lock().unwrap_or_else(PoisonError::into_inner).clone())
             })
         })?;
-        self.progress.report.add(&seen);
+        self.progress.reports.add(&seen);
         self.progress.from = end;
         self.progress.found.clone_from(&found.lock().unwrap_or_else(PoisonError::into_inner));
-        let dict = files.report(py, &self.progress.report)?;
+        let dict = files.report(py, &self.progress.reports)?;
         let read =
-            self.progress.found.iter().map(|found| found.map(|found| (found.bytes, format!("{:016x}", found.xxh3), found.documents)));
-        dict.set_item("read", read.collect::<Vec<_>>())?;
+            (0..).zip(&self.progress.found).map(|(file, found)| found.as_ref().map(|found| self.progress.told(file, found)).transpose());
+        dict.set_item("read", read.collect::<Result<Vec<_>>>()?)?;
         Ok(dict)
     }
 
-    /// Copies the documents of some files from a finished folder: the number of each there and here, and what it was found
-    /// to be (bytes, xxh3-64, documents).
+    /// Copies the documents of some files from a finished folder: the number of each there and here, what it was found to be
+    /// (bytes, xxh3-64, documents), and the report of its documents, as JSON.
     fn copy_files(&mut self, py: Python<'_>, folder: Folder, files: Vec<Kept>) -> PyResult<()> {
         let (shards, old, progress) = (self.shards.as_mut().ok_or_else(finished)?, prepared(folder)?, &mut self.progress);
         call_with_job(py, None, None, |job| {
             let old = OldFolder::open(&old, shards)?;
-            for (there, here, bytes, xxh3, documents) in &files {
+            for (there, here, bytes, xxh3, documents, report) in &files {
                 copy_of_file(&old, *there, *here as u64, shards, job)?;
                 let xxh3 = u64::from_str_radix(xxh3, 16).map_err(|_| Error::Format(format!("{xxh3:?} is no xxh3-64")))?;
+                progress.reports.0.insert(*here as u64, report_from(*there, report)?);
                 progress.found.resize(progress.found.len().max(here + 1), None);
                 progress.found[*here] = Some(Found { bytes: *bytes, xxh3, documents: *documents });
                 progress.from = Position { file: *here as u64 + 1, document: 0, offset: 0, ordinal: progress.from.ordinal + documents };
             }
-            progress.save(shards, progress.from, progress.report.clone(), progress.found.clone())
+            progress.save(shards, progress.from, progress.reports.clone(), progress.found.clone())
         })
     }
 
@@ -226,13 +249,20 @@ impl ShardSet {
         // From there on what was written earlier is moved, and an earlier journal would tell of what is gone.
         let mut save = |state: &ShardsState| {
             progress.journal.as_ref().map_or(Ok(()), |(folder, key)| {
-                Journal::new(key, progress.from, state.clone(), progress.report.clone(), progress.found.clone()).save(folder)
+                Journal::new(key, progress.from, state.clone(), progress.reports.clone(), progress.found.clone()).save(folder)
             })
         };
         let Finished { train, val, tail_of } = call(py, || shards.finish_with(fallback, &mut save))?;
         let dicts = |facts: Vec<ShardFacts>| facts.iter().map(|facts| facts_of(py, facts)).collect::<PyResult<Vec<_>>>();
         Ok((dicts(train)?, dicts(val)?, tail_of.map(|side| SIDES[side as usize].0)))
     }
+}
+
+/// What was told of a file's documents when they were encoded.
+fn report_from(file: u64, json: &str) -> Result<Report> {
+    let refuse = |why: String| Error::Format(format!("manifest.json: the report of source {file} {why}; write the shards again"));
+    let report: Report = serde_json::from_str(json).map_err(|error| refuse(format!("is none ({error})")))?;
+    if report.adds_up() { Ok(report) } else { Err(refuse("does not add up".into())) }
 }
 
 const SIDES: [(&str, Side); 2] = [("train", Side::Train), ("val", Side::Val)];

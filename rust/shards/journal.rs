@@ -1,6 +1,6 @@
 //! How far a long piece of work has got, so that the same command goes on there whatever killed the last one.
 
-use crate::cleaning::Report;
+use crate::cleaning::Reports;
 use crate::error::{Error, Result};
 use crate::shards::set::ShardsState;
 use crate::sources::{Found, Position};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// Name of the file.
 pub const JOURNAL_FILE: &str = "journal.json";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// A journal is saved at most so often while no shard is finished: each time, what is in memory goes to the disk.
 const EVERY: Duration = Duration::from_secs(10);
 
@@ -26,8 +26,8 @@ pub struct Journal {
     pub position: Position,
     /// The shards at that moment.
     pub shards: ShardsState,
-    /// Counts of the pass until then.
-    pub report: Report,
+    /// What the pass had seen until then.
+    pub reports: Reports,
     /// The files that were read to their end, by their numbers.
     pub found: Vec<Option<Found>>,
 }
@@ -35,8 +35,8 @@ pub struct Journal {
 impl Journal {
     /// A journal of that moment.
     #[must_use]
-    pub fn new(key: &str, position: Position, shards: ShardsState, report: Report, found: Vec<Option<Found>>) -> Self {
-        Journal { version: VERSION, key: key.into(), position, shards, report, found }
+    pub fn new(key: &str, position: Position, shards: ShardsState, reports: Reports, found: Vec<Option<Found>>) -> Self {
+        Journal { version: VERSION, key: key.into(), position, shards, reports, found }
     }
 
     /// The journal in a folder; `None` if there is none, or it is of something else than `key`.
@@ -115,6 +115,7 @@ pub(crate) fn sync_file(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cleaning::Report;
 
     #[test]
     fn a_journal_comes_back_by_its_key_alone() {
@@ -122,8 +123,8 @@ mod tests {
         assert_eq!(Journal::load(folder.path(), "a").unwrap(), None);
         let position = Position { file: 3, document: u64::MAX, offset: 1 << 60, ordinal: 9 };
         let found = Found { bytes: 5, xxh3: u64::MAX, documents: 2 };
-        let report = Report { documents: 7, ..Report::default() };
-        let journal = Journal::new("a", position, ShardsState::default(), report, vec![None, Some(found)]);
+        let reports = Reports([(1 << 40, Report { documents: 7, first_invalid: Some(0), ..Report::default() })].into());
+        let journal = Journal::new("a", position, ShardsState::default(), reports, vec![None, Some(found)]);
         journal.save(folder.path()).unwrap();
         journal.save(folder.path()).unwrap();
         assert_eq!(Journal::load(folder.path(), "a").unwrap(), Some(journal));

@@ -2,7 +2,7 @@
 
 use super::formats::Format;
 use super::records::stream_error;
-use super::streams::{RawFacts, Stream, read_head};
+use super::streams::{RawFacts, Stream, binary_at, read_head};
 use super::unpack::Unpacker;
 use super::{tar, zip};
 use crate::error::{Error, Result};
@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 pub struct Member<'a> {
     /// The archive's path and the member's name, for messages; nothing is written there.
     pub path: PathBuf,
-    /// Plain bytes of the members before it: where its first byte stands in all members' contents joined.
+    /// Plain bytes of the members before it: where its first byte stands in all members' contents joined, those that were
+    /// UTF-16 as UTF-8 if that is longer.
     pub offset: u64,
     /// The first plain bytes, 8 KiB where there are as many; the reader begins with them.
     pub head: Vec<u8>,
@@ -23,8 +24,18 @@ pub struct Member<'a> {
     pub reader: &'a mut dyn Read,
 }
 
-/// Takes each member in its turn.
-pub type EachMember<'a> = dyn FnMut(Member) -> Result<()> + 'a;
+impl Member<'_> {
+    /// The format of its records, if its ending is one that folders are searched for and it is text; else it is passed over.
+    #[must_use]
+    pub fn text_format(&self) -> Option<Format> {
+        let format = Format::known(&self.path).filter(|format| !matches!(format, Format::Tar | Format::Zip | Format::Parquet));
+        format.filter(|_| binary_at(&self.head).is_none())
+    }
+}
+
+/// Takes each member in its turn, and gives the bytes of its text: they are more than its own where that was UTF-16, and the
+/// places of the next member's come after them.
+pub type EachMember<'a> = dyn FnMut(Member) -> Result<u64> + 'a;
 
 /// Calls `each` with every regular file in an archive, in the order in which they stand there. Folders, links and devices
 /// are passed over.
@@ -63,16 +74,16 @@ pub fn each_tar_member(stream: &mut dyn Read, name: &Path, each: &mut EachMember
     })
 }
 
-/// Unpacks a member and hands it on; its length when unpacked.
+/// Unpacks a member and hands it on; its length when unpacked, or that of its text if that is longer.
 pub(super) fn hand_on(archive: &Path, member: &[u8], offset: u64, content: &mut dyn Read, each: &mut EachMember) -> Result<u64> {
     let path = PathBuf::from(format!("{}/{}", archive.display(), String::from_utf8_lossy(member)));
     let damaged = stream_error(&path);
     let mut unpacker = Unpacker::new(content, &path).map_err(&damaged)?;
     let head = read_head(&mut unpacker).map_err(&damaged)?;
     let mut reader = Measured { reader: head.as_slice().chain(unpacker), bytes: 0 };
-    each(Member { path: path.clone(), offset, head: head.clone(), reader: &mut reader })?;
+    let text_bytes = each(Member { path: path.clone(), offset, head: head.clone(), reader: &mut reader })?;
     io::copy(&mut reader, &mut io::sink()).map_err(&damaged)?;
-    Ok(reader.bytes)
+    Ok(reader.bytes.max(text_bytes))
 }
 
 struct Measured<R> {
@@ -107,7 +118,7 @@ mod tests {
             assert!(content.starts_with(&member.head));
             let name = member.path.strip_prefix(&path).unwrap().to_string_lossy().into_owned();
             found.push((name, member.offset, content));
-            Ok(())
+            Ok(0)
         })?;
         assert_eq!(facts, RawFacts { bytes: bytes.len() as u64, hash: xxh3_64(bytes) });
         Ok(found)
@@ -249,7 +260,7 @@ mod tests {
         let mut offsets = Vec::new();
         each_member(&path, Format::Zip, &Arc::default(), &Arc::default(), &mut |member| {
             offsets.push(member.offset);
-            Ok(())
+            Ok(0)
         })
         .unwrap();
         assert_eq!(offsets, [0, 5, 32_005, 32_005]);

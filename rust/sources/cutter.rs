@@ -238,9 +238,11 @@ impl Records for Cutter<'_> {
         if let Some(mut body) = self.body.take() {
             body.finish(&mut |kept| self.hold(kept))?;
         }
-        self.block.stripped_bytes += self.open.bytes - self.open.kept;
+        if self.open.bytes > self.open.kept {
+            self.block.left_out_of(self.at.file).stripped_bytes += self.open.bytes - self.open.kept;
+        }
         if self.open.fate == Fate::Remove {
-            self.block.removed.add(self.open.kept);
+            self.block.left_out_of(self.at.file).removed.add(self.open.kept);
         }
         if self.open.fate != Fate::HandOn || self.open.kept == 0 {
             self.next_document();
@@ -257,7 +259,7 @@ impl Records for Cutter<'_> {
 
     fn refuse(&mut self, offset: u64, end: u64) -> Result<()> {
         if self.fate(offset) != Fate::PassOver {
-            self.block.refused.add(end - offset);
+            self.block.left_out_of(self.at.file).refused.add(end - offset);
         }
         self.next_document();
         Ok(())

@@ -126,25 +126,23 @@ impl Opening<'_> {
         }
     }
 
-    /// A file in an archive, if its ending is one that folders are searched for.
-    fn member(&self, member: &mut Member, out: &mut Cutter) -> Result<()> {
-        let format = Format::known(&member.path).filter(|format| !matches!(format, Format::Tar | Format::Zip | Format::Parquet));
-        match format {
-            Some(format) if binary_at(&member.head).is_none() => self.records(member.reader, format, &member.path, member.offset, out),
-            _ => Ok(()),
-        }
+    /// A file in an archive, if it is one that is read; bytes of its text.
+    fn member(&self, member: &mut Member, out: &mut Cutter) -> Result<u64> {
+        member.text_format().map_or(Ok(0), |format| self.records(member.reader, format, &member.path, member.offset, out))
     }
 
-    fn records(&self, reader: &mut dyn Read, format: Format, path: &Path, offset: u64, out: &mut dyn Records) -> Result<()> {
+    /// All records of a reader; bytes of its text.
+    fn records(&self, reader: &mut dyn Read, format: Format, path: &Path, offset: u64, out: &mut dyn Records) -> Result<u64> {
         let mut text = Utf8::new(reader).map_err(stream_error(path))?;
         let mut out = Moved { out, by: offset + text.start() };
-        format.read(&mut text, path, self.reading, &mut out)
+        format.read(&mut text, path, self.reading, &mut out)?;
+        Ok(text.length())
     }
 
     /// The rows of a file that somebody else reads; a row's place is its number.
     fn rows(&self, out: &mut Cutter) -> Result<RawFacts> {
         let path = &self.file.path;
-        let open = self.open_rows.ok_or_else(|| Error::Invalid(format!("{}: nobody reads Parquet here", path.display())))?;
+        let open = self.open_rows.ok_or_else(|| refuse_no_reader(path))?;
         let (mut rows, mut number) = (open(path)?, 0);
         loop {
             let some = rows()?;
@@ -195,6 +193,11 @@ impl Records for Moved<'_> {
     fn whole(&mut self, text: &[u8], offset: u64, end: u64) -> Result<()> {
         self.out.whole(text, self.by + offset, self.by + end)
     }
+}
+
+/// What is said of Parquet where nobody reads it.
+pub(super) fn refuse_no_reader(path: &Path) -> Error {
+    Error::Invalid(format!("{}: nobody reads Parquet here", path.display()))
 }
 
 fn refuse_binary(head: &[u8], path: &Path) -> Result<()> {

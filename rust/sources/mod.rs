@@ -17,6 +17,7 @@ mod jsonfield;
 mod jsonl;
 mod jsonscan;
 mod jsonstring;
+mod passage;
 mod patterns;
 mod plain;
 mod reading;
@@ -33,6 +34,7 @@ pub use cutter::{Cutter, Cutting, Selection};
 pub use files::{Choice, InputFile, Listing, list_files};
 pub use formats::Format;
 pub use inputs::{Found, Inputs, OpenRows, Rows};
+pub use passage::{Ends, Passage};
 pub use reading::{Documents, Reading};
 pub use records::{Malformed, Records};
 pub use sample::{Sample, SampleSize};
@@ -117,6 +119,19 @@ impl Amount {
     }
 }
 
+/// What of an input was read and not handed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Number of the input.
+    pub file: u64,
+    /// Documents that were judged and removed.
+    pub removed: Amount,
+    /// Records that could not be used.
+    pub refused: Amount,
+    /// Bytes of documents that are licences.
+    pub stripped_bytes: u64,
+}
+
 /// Some of a corpus.
 #[derive(Clone, Debug, Default)]
 pub struct Block {
@@ -126,12 +141,8 @@ pub struct Block {
     pub parts: Vec<Part>,
     /// Bytes read for this block, as they lie on the disk.
     pub consumed: u64,
-    /// Documents that were judged and removed, which lie between those of the block or behind them.
-    pub removed: Amount,
-    /// Records that could not be used, likewise.
-    pub refused: Amount,
-    /// Bytes of the documents that end in the block which are licences and were left out.
-    pub stripped_bytes: u64,
+    /// What was left out between the documents of the block or behind them, for each input of which some was.
+    pub left_out: Vec<LeftOut>,
     /// Up to where documents have been handed on with this block.
     pub end: Position,
 }
@@ -163,6 +174,18 @@ impl Block {
         text.clear();
         parts.clear();
         *self = Block { text, parts, ..Block::default() };
+    }
+
+    /// What was left out of an input; they come in order.
+    fn left_out_of(&mut self, file: u64) -> &mut LeftOut {
+        let at = match self.left_out.last() {
+            Some(last) if last.file == file => self.left_out.len() - 1,
+            _ => {
+                self.left_out.push(LeftOut { file, ..LeftOut::default() });
+                self.left_out.len() - 1
+            }
+        };
+        &mut self.left_out[at]
     }
 
     fn push(&mut self, text: &[u8], part: Part) {

@@ -154,6 +154,8 @@ pub struct Utf8<R> {
     ready: Vec<u8>,
     at: usize,
     start: u64,
+    /// Bytes of text handed on.
+    handed: u64,
     utf16: Option<Utf16>,
 }
 
@@ -174,7 +176,7 @@ impl<R: Read> Utf8<R> {
             utf16 = Some(Utf16 { of_bytes, half_unit: ready.get(2).copied(), half_pair: None, ended: false });
             ready.clear();
         }
-        Ok(Utf8 { reader, ready, at, start: at as u64, utf16 })
+        Ok(Utf8 { reader, ready, at, start: at as u64, handed: 0, utf16 })
     }
 
     /// Where the text starts: 3 after a byte order mark of UTF-8, by which offsets then count in the input. In text that was
@@ -183,12 +185,28 @@ impl<R: Read> Utf8<R> {
     pub fn start(&self) -> u64 {
         self.start
     }
+
+    /// Where the text ends so far.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.start + self.handed
+    }
+
+    /// Whether the bytes are others than those of the reader.
+    #[must_use]
+    pub fn was_utf16(&self) -> bool {
+        self.utf16.is_some()
+    }
 }
 
 impl<R: Read> Read for Utf8<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         while self.at == self.ready.len() {
-            let Some(utf16) = self.utf16.as_mut() else { return self.reader.read(out) };
+            let Some(utf16) = self.utf16.as_mut() else {
+                let n = self.reader.read(out)?;
+                self.handed += n as u64;
+                return Ok(n);
+            };
             if out.is_empty() || utf16.ended {
                 return Ok(0);
             }
@@ -200,6 +218,7 @@ impl<R: Read> Read for Utf8<R> {
         }
         let n = (&self.ready[self.at..]).read(out)?;
         self.at += n;
+        self.handed += n as u64;
         Ok(n)
     }
 }

@@ -1,12 +1,15 @@
 //! Decoder: a model, what some streams have seen, and the threads that take them further.
 
-use super::kernels::{Avx2, Avx512, Plain};
+use super::kernels::Plain;
+#[cfg(target_arch = "x86_64")]
+use super::kernels::{Avx2, Avx512, Avx512Bf16};
 use super::matrix::{Bfloat16, Element, Precision};
 use super::model::{Model, Shape, Tensors};
 use super::pass::{Buffers, Cache, MAX_ROWS, Pass, Row, run};
 use super::shared::{Barrier, Shared};
 use crate::error::{Error, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::any::Any;
 
 /// New tokens of a stream.
 #[derive(Clone, Debug)]
@@ -34,6 +37,9 @@ pub struct Decoder {
 /// The widest instructions that this processor has.
 #[derive(Clone, Copy, Debug)]
 enum Choice {
+    /// With products of bfloat16, for weights of that kind; else as the next.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
@@ -123,10 +129,10 @@ impl Decoder {
                 .map(move |(i, id)| (Row { slot: feed.slot, place: n_seen + i, id: *id as usize }, is_every || i + 1 == n))
         });
         let (rows, is_wanted): (Vec<Row>, Vec<bool>) = rows.unzip();
-        let mut logits = Vec::with_capacity(is_wanted.iter().filter(|wanted| **wanted).count() * self.shape.vocab_size);
+        let mut logits = Vec::new();
         for (rows, is_wanted) in rows.chunks(MAX_ROWS).zip(is_wanted.chunks(MAX_ROWS)) {
             let wanted: Vec<usize> = (0..rows.len()).filter(|r| is_wanted[*r]).collect();
-            let mut some = Shared::new(wanted.len() * self.shape.vocab_size);
+            let some = Shared::new(wanted.len() * self.shape.vocab_size);
             self.engine.begin();
             let (barrier, n_threads, machine) = (&self.barrier, self.n_threads, self.machine);
             let work = Work { rows, wanted: &wanted, logits: &some, barrier, n_threads, machine };
@@ -134,7 +140,8 @@ impl Decoder {
                 None => self.engine.run(&work),
                 Some(pool) => drop(pool.broadcast(|_| self.engine.run(&work))),
             }
-            logits.extend(some.get_mut().map(|value| *value));
+            let some = some.into_vec();
+            logits = if logits.is_empty() { some } else { [logits, some].concat() };
         }
         for feed in feeds {
             self.n_seen[feed.slot] += feed.ids.len();
@@ -171,6 +178,11 @@ impl<E: Element> Typed<E> {
         let model = Model::<E>::new(shape, tensors)?;
         Ok(Box::new(Typed { cache: Cache::new(&model, n_slots), buffers: Buffers::new(&model), model }))
     }
+
+    fn pass<'a>(&'a self, work: &Work<'a>) -> Pass<'a, E> {
+        let &Work { rows, wanted, logits, barrier, n_threads, .. } = work;
+        Pass { model: &self.model, cache: &self.cache, buffers: &self.buffers, rows, wanted, logits, barrier, n_threads }
+    }
 }
 
 impl<E: Element> Engine for Typed<E> {
@@ -179,10 +191,16 @@ impl<E: Element> Engine for Typed<E> {
     }
 
     fn run(&self, work: &Work<'_>) {
-        let &Work { rows, wanted, logits, barrier, n_threads, machine } = work;
-        let pass = Pass { model: &self.model, cache: &self.cache, buffers: &self.buffers, rows, wanted, logits, barrier, n_threads };
-        match machine {
+        let pass = self.pass(work);
+        match work.machine {
             // SAFETY: `Choice::here` found the instructions.
+            #[cfg(target_arch = "x86_64")]
+            #[allow(unsafe_code)]
+            Choice::Avx512Bf16 => match (self as &dyn Any).downcast_ref::<Typed<Bfloat16>>() {
+                Some(typed) => unsafe { run_avx512_bf16(&typed.pass(work)) },
+                None => unsafe { run_avx512(&pass) },
+            },
+            // SAFETY: the same.
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
             Choice::Avx512 => unsafe { run_avx512(&pass) },
@@ -193,6 +211,12 @@ impl<E: Element> Engine for Typed<E> {
             Choice::Plain => run::<E, Plain>(&pass),
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,bmi2")]
+fn run_avx512_bf16(pass: &Pass<'_, Bfloat16>) {
+    run::<Bfloat16, Avx512Bf16>(pass);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -217,7 +241,8 @@ impl Choice {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
             if has_avx2 && has_avx512 {
-                return Choice::Avx512;
+                let has_bf16 = is_x86_feature_detected!("avx512bf16");
+                return if has_bf16 { Choice::Avx512Bf16 } else { Choice::Avx512 };
             }
             if has_avx2 {
                 return Choice::Avx2;

@@ -3,7 +3,7 @@
 //! Every sum has the same shape whatever stands beside it: lane i adds up the numbers i, i + 16, i + 32, ... in this
 //! order, then the lanes are added in halves. Tiles of several rows share what they load and change no sum.
 
-use super::matrix::{Element, GROUP, LANES, Lanes, Matrix};
+use super::matrix::{Bfloat16, Element, GROUP, LANES, Lanes, Rows, SIDE};
 use super::shared::Shared;
 use std::hint::black_box;
 use std::ops::Range;
@@ -14,11 +14,21 @@ pub(crate) trait Machine: Copy + Send + Sync {
     fn multiply_add(a: f32, b: f32, c: f32) -> f32;
     /// Calls [`block_in_tiles`] with the sizes that are fastest here.
     fn block<E: Element>(work: &Block<'_, E>);
+    /// Whether it multiplies bfloat16 with bfloat16, so that inputs are to be rounded for [`Machine::rounded_block`].
+    const ROUNDS: bool = false;
+    /// `block` with inputs that were rounded; for machines that do so alone.
+    fn rounded_block(_work: &Block<'_, Bfloat16>, _inputs: &[Bfloat16]) {
+        unreachable!("inputs are rounded for machines that want it")
+    }
 }
 
 /// With fused multiply-add and 32 registers of sixteen lanes.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
+/// The same with products of bfloat16, two to a lane.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512Bf16;
 /// With fused multiply-add and 16 registers of eight lanes.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
@@ -34,6 +44,27 @@ impl Machine for Avx512 {
     #[inline(always)]
     fn block<E: Element>(work: &Block<'_, E>) {
         block_in_tiles::<E, Self, 4, 6>(work);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Machine for Avx512Bf16 {
+    #[inline(always)]
+    fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+    #[inline(always)]
+    fn block<E: Element>(work: &Block<'_, E>) {
+        Avx512::block(work);
+    }
+    const ROUNDS: bool = true;
+    #[inline(always)]
+    fn rounded_block(work: &Block<'_, Bfloat16>, inputs: &[Bfloat16]) {
+        // SAFETY: `Choice::here` found the instructions before it chose this machine.
+        #[allow(unsafe_code)]
+        unsafe {
+            super::bfloat16::block(work, inputs);
+        }
     }
 }
 
@@ -59,12 +90,9 @@ impl Machine for Plain {
     }
 }
 
-/// How many rows before their turn.
-const AHEAD: usize = 8;
-
 /// Some rows of weights times all rows of input: outputs `rows` of a linear layer, for each input.
 pub(crate) struct Block<'a, E> {
-    pub weights: &'a Matrix<E>,
+    pub weights: &'a Rows<'a, E>,
     /// One number for each row of weights, or nothing.
     pub bias: &'a [f32],
     pub rows: Range<usize>,
@@ -94,10 +122,7 @@ fn block_in_tiles<E: Element, M: Machine, const N_W: usize, const N_X: usize>(wo
         first += 2;
     }
     if first < work.n_inputs {
-        // A single row waits for memory alone, which gives most when it is read in one stream: with four rows of weights
-        // side by side a model of 41.7 M parameters in bfloat16 wrote 165 tokens a second, with two 201, with one 293 (two
-        // cores of an AMD EPYC, Zen 5). Asking for later rows changed nothing there.
-        strip::<E, M, 1, 1>(work, first);
+        strip::<E, M, N_W, 1>(work, first);
     }
 }
 
@@ -111,13 +136,6 @@ fn strip<E: Element, M: Machine, const N_W: usize, const N_X: usize>(work: &Bloc
     }
     let mut row = work.rows.start;
     while row + N_W <= work.rows.end {
-        if N_W > 1 && first == 0 {
-            // Rows side by side are no stream to the processor, which fetches ahead what comes in one: two inputs took
-            // 7.6 ms and take 5.2 with rows asked for before their turn. One input reads rows one by one, as below.
-            for ahead in row + AHEAD..(row + AHEAD + N_W).min(work.rows.end + AHEAD) {
-                work.weights.prefetch(ahead);
-            }
-        }
         write(work, row, first, &tile::<E, M, N_W, N_X>(work.weights, row, &inputs));
         row += N_W;
     }
@@ -129,7 +147,12 @@ fn strip<E: Element, M: Machine, const N_W: usize, const N_X: usize>(work: &Bloc
 
 /// The products of `N_W` rows of weights from `row` with the inputs from `first`, to where they belong.
 #[inline(always)]
-fn write<E: Element, const N_W: usize, const N_X: usize>(work: &Block<'_, E>, row: usize, first: usize, products: &[[f32; N_X]; N_W]) {
+pub(crate) fn write<E: Element, const N_W: usize, const N_X: usize>(
+    work: &Block<'_, E>,
+    row: usize,
+    first: usize,
+    products: &[[f32; N_W]; N_X],
+) {
     let mut bias = [0.0; N_W];
     if !work.bias.is_empty() {
         bias.copy_from_slice(&work.bias[row..row + N_W]);
@@ -139,7 +162,7 @@ fn write<E: Element, const N_W: usize, const N_X: usize>(work: &Block<'_, E>, ro
         #[allow(unsafe_code)]
         let outputs = unsafe { work.outputs.write((first + x) * work.output_stride + row, N_W) };
         for w in 0..N_W {
-            let value = products[w][x] + bias[w];
+            let value = products[x][w] + bias[w];
             outputs[w] = if work.is_added { outputs[w] + value } else { value };
         }
     }
@@ -169,45 +192,48 @@ pub(crate) fn total(lanes: &Lanes) -> f32 {
 /// The scalar products of `N_W` rows of weights from `first` with `N_X` rows of input.
 #[inline(always)]
 fn tile<E: Element, M: Machine, const N_W: usize, const N_X: usize>(
-    weights: &Matrix<E>,
+    weights: &Rows<'_, E>,
     first: usize,
     inputs: &[&[Lanes]; N_X],
-) -> [[f32; N_X]; N_W] {
+) -> [[f32; N_W]; N_X] {
     let n = weights.stride / LANES;
-    let mut rows: [&[[E; LANES]]; N_W] = [&[]; N_W];
+    // All of one length that the compiler sees, so that it checks few indices below.
+    let (side, at) = (&weights.side(first)[..n * SIDE], first % SIDE);
     let mut scales: [&[f32]; N_W] = [&[]; N_W];
     for r in 0..N_W {
-        // All of one length that the compiler sees, so that it checks no index below.
-        (rows[r], scales[r]) = (&weights.row(first + r)[..n], weights.scales(first + r));
+        scales[r] = weights.scales(first + r);
     }
     let mut columns = *inputs;
     for x in 0..N_X {
         columns[x] = &inputs[x][..n];
     }
     let mut sums = [[[0.0_f32; LANES]; N_X]; N_W];
-    for i in 0..n {
-        let mut w = [[0.0_f32; LANES]; N_W];
-        for r in 0..N_W {
-            w[r] = E::lanes(&rows[r][i]);
-            if E::IS_SCALED {
-                let scale = scales[r][i / (GROUP / LANES)];
-                for value in &mut w[r] {
-                    *value *= scale;
+    for (line, rows) in side.chunks_exact(SIDE * E::LINE).enumerate() {
+        for i in 0..E::LINE {
+            let column = line * E::LINE + i;
+            let mut w = [[0.0_f32; LANES]; N_W];
+            for r in 0..N_W {
+                w[r] = E::lanes(&rows[(at + r) * E::LINE + i]);
+                if E::IS_SCALED {
+                    let scale = scales[r][column / (GROUP / LANES)];
+                    for value in &mut w[r] {
+                        *value *= scale;
+                    }
                 }
             }
-        }
-        for x in 0..N_X {
-            for r in 0..N_W {
-                fused::<M>(&w[r], &columns[x][i], &mut sums[r][x]);
+            for x in 0..N_X {
+                for r in 0..N_W {
+                    fused::<M>(&w[r], &columns[x][column], &mut sums[r][x]);
+                }
             }
         }
     }
     // Through memory: else the compiler sees how the lanes are added below, and makes the loop above add rows, not lanes.
     let sums = black_box(sums);
-    let mut products = [[0.0; N_X]; N_W];
-    for r in 0..N_W {
-        for x in 0..N_X {
-            products[r][x] = total(&sums[r][x]);
+    let mut products = [[0.0; N_W]; N_X];
+    for x in 0..N_X {
+        for r in 0..N_W {
+            products[x][r] = total(&sums[r][x]);
         }
     }
     products

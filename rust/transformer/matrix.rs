@@ -1,14 +1,15 @@
 //! Weights as they lie in memory: float32, bfloat16, or bytes with a scale for each 64.
 
-use crate::memory::prefetch;
+use crate::memory::in_large_pages;
 use rayon::prelude::*;
 
-/// How weights are kept. What is computed with them is float32 always.
+/// How weights are kept. What is summed with them is float32 always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// 4 bytes a weight, as trained.
     Float32,
-    /// 2 bytes a weight: the first 16 bits, rounded to nearest, ties to even.
+    /// 2 bytes a weight: the first 16 bits, rounded to nearest, ties to even. Where the processor multiplies such numbers, the
+    /// inputs of a layer are rounded so, too.
     Bfloat16,
     /// 1 byte a weight and a float32 for each [`GROUP`]: the largest of a group is 127.
     Int8,
@@ -25,6 +26,12 @@ pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
     /// How keys and values are kept beside such weights.
     type Cached: Element;
     const IS_SCALED: bool;
+    /// Sixteens in a line of 64 bytes.
+    const LINE: usize = 64 / (LANES * size_of::<Self>());
+    /// The rows, if they are of bfloat16.
+    fn in_bfloat16<'a>(_rows: &'a Rows<'a, Self>) -> Option<&'a Rows<'a, Bfloat16>> {
+        None
+    }
     /// Of one number; `scale` is 1 unless these are scaled.
     fn store(value: f32, scale: f32) -> Self;
     fn load(self) -> f32;
@@ -53,11 +60,16 @@ impl Element for f32 {
 
 /// The upper half of a float32.
 #[derive(Clone, Copy, Default)]
+#[repr(transparent)]
 pub(crate) struct Bfloat16(u16);
 
 impl Element for Bfloat16 {
     type Cached = Bfloat16;
     const IS_SCALED: bool = false;
+    #[inline(always)]
+    fn in_bfloat16<'a>(rows: &'a Rows<'a, Bfloat16>) -> Option<&'a Rows<'a, Bfloat16>> {
+        Some(rows)
+    }
     #[inline(always)]
     fn store(value: f32, _scale: f32) -> Bfloat16 {
         let bits = value.to_bits();
@@ -85,59 +97,106 @@ impl Element for i8 {
     }
 }
 
+/// Matrices, one behind the other in large pages.
+///
+/// Four rows lie side by side: a line of 64 bytes of the first, of the second, of the third, of the fourth, then the next
+/// line of each. So four rows that are multiplied together are one stream to the processor, which fetches ahead what comes
+/// in one: with the rows one behind the other a token of a model of 41.7 M parameters in bfloat16 took 6.1 ms for four
+/// rows at a time, 3.0 row by row, and takes 2.6 (two cores of an AMD EPYC, Zen 5). Asking for lines before their turn
+/// takes 2.9.
+pub(crate) struct Store<E> {
+    data: Vec<[E; LANES]>,
+    scales: Vec<f32>,
+}
+
+/// A matrix's place in a [`Store`].
+pub(crate) struct Matrix {
+    pub n_rows: usize,
+    n_columns: usize,
+    /// In sixteens.
+    first: usize,
+    first_scale: usize,
+}
+
 /// A matrix by rows, each an output of a linear layer or the embedding of a token.
-pub(crate) struct Matrix<E> {
+pub(crate) struct Rows<'a, E> {
     pub n_rows: usize,
     /// Columns, padded to a whole number of groups.
     pub stride: usize,
-    data: Vec<E>,
-    scales: Vec<f32>,
+    /// Rows padded to a whole number of fours.
+    data: &'a [[E; LANES]],
+    scales: &'a [f32],
 }
+
+/// Rows side by side.
+pub(crate) const SIDE: usize = 4;
 
 /// `n` columns as they lie in memory.
 pub(crate) fn padded(n: usize) -> usize {
     n.next_multiple_of(GROUP)
 }
 
-impl<E: Element> Matrix<E> {
-    /// Of float32 rows one after the other.
-    pub fn new(weights: &[f32], n_rows: usize) -> Matrix<E> {
-        let n_columns = weights.len() / n_rows;
-        let stride = padded(n_columns);
-        let n_groups = if E::IS_SCALED { stride / GROUP } else { 0 };
-        let (mut data, mut scales) = (vec![E::default(); n_rows * stride], vec![0.0; n_rows * n_groups]);
-        let fill = |row: &[f32], stored: &mut [E], scales: &mut [f32]| {
-            for (i, (group, stored)) in row.chunks(GROUP).zip(stored.chunks_mut(GROUP)).enumerate() {
-                let largest = group.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-                let scale = if E::IS_SCALED { largest / 127.0 } else { 1.0 };
-                if E::IS_SCALED {
-                    scales[i] = scale;
-                }
-                for (value, stored) in group.iter().zip(stored) {
-                    *stored = E::store(*value, scale);
+impl<E: Element> Store<E> {
+    /// Empty, with room for matrices of these numbers of rows and columns.
+    pub fn new(sizes: impl Iterator<Item = (usize, usize)>) -> Store<E> {
+        let n = sizes.map(|(n_rows, n_columns)| n_rows.next_multiple_of(SIDE) * padded(n_columns)).sum::<usize>();
+        Store { data: in_large_pages(n / LANES), scales: Vec::with_capacity(if E::IS_SCALED { n / GROUP } else { 0 }) }
+    }
+
+    /// Adds a matrix of float32 rows one behind the other.
+    pub fn push(&mut self, weights: &[f32], n_rows: usize) -> Matrix {
+        let matrix = Matrix { n_rows, n_columns: weights.len() / n_rows, first: self.data.len(), first_scale: self.scales.len() };
+        let (n_groups, n_sixteens) = (padded(matrix.n_columns) / GROUP, padded(matrix.n_columns) / LANES);
+        self.data.resize(matrix.first + n_rows.next_multiple_of(SIDE) * n_sixteens, [E::default(); LANES]);
+        let mut scales = vec![1.0; n_rows.next_multiple_of(SIDE) * n_groups];
+        let sides = self.data[matrix.first..].par_chunks_mut(SIDE * n_sixteens).zip(scales.par_chunks_mut(SIDE * n_groups));
+        weights.par_chunks(SIDE * matrix.n_columns).zip(sides).for_each(|(rows, (side, scales))| {
+            for (r, row) in rows.chunks(matrix.n_columns).enumerate() {
+                for (g, group) in row.chunks(GROUP).enumerate() {
+                    let largest = group.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+                    let scale = if E::IS_SCALED { largest / 127.0 } else { 1.0 };
+                    scales[r * n_groups + g] = scale;
+                    for (i, values) in group.chunks(LANES).enumerate() {
+                        let stored = &mut side[place::<E>(r, g * (GROUP / LANES) + i)];
+                        for (value, stored) in values.iter().zip(stored) {
+                            *stored = E::store(*value, scale);
+                        }
+                    }
                 }
             }
-        };
+        });
         if E::IS_SCALED {
-            let stored = data.par_chunks_mut(stride).zip(scales.par_chunks_mut(n_groups));
-            weights.par_chunks(n_columns).zip(stored).for_each(|(row, (stored, scales))| fill(row, stored, scales));
-        } else {
-            weights.par_chunks(n_columns).zip(data.par_chunks_mut(stride)).for_each(|(row, stored)| fill(row, stored, &mut []));
+            self.scales.extend(scales);
         }
-        Matrix { n_rows, stride, data, scales }
+        matrix
     }
 
+    /// The rows of a matrix.
     #[inline(always)]
-    pub fn row(&self, i: usize) -> &[[E; LANES]] {
-        self.data[i * self.stride..(i + 1) * self.stride].as_chunks().0
-    }
-
-    /// Asks for row `i`, if there is one.
-    #[inline(always)]
-    pub fn prefetch(&self, i: usize) {
-        for at in (i * self.stride..(i + 1) * self.stride).step_by(64 / size_of::<E>()) {
-            prefetch(&self.data, at);
+    pub fn rows(&self, matrix: &Matrix) -> Rows<'_, E> {
+        let (n, stride) = (matrix.n_rows.next_multiple_of(SIDE), padded(matrix.n_columns));
+        let n_scales = if E::IS_SCALED { n * stride / GROUP } else { 0 };
+        Rows {
+            n_rows: matrix.n_rows,
+            stride,
+            data: &self.data[matrix.first..matrix.first + n * stride / LANES],
+            scales: &self.scales[matrix.first_scale..matrix.first_scale + n_scales],
         }
+    }
+}
+
+/// Where sixteen `i` of a row is, among the rows side by side with it.
+#[inline(always)]
+fn place<E: Element>(row: usize, i: usize) -> usize {
+    (i / E::LINE * SIDE + row % SIDE) * E::LINE + i % E::LINE
+}
+
+impl<E: Element> Rows<'_, E> {
+    /// The [`SIDE`] rows that row `i` lies among, as sixteens: see [`Store`].
+    #[inline(always)]
+    pub fn side(&self, i: usize) -> &[[E; LANES]] {
+        let n = SIDE * self.stride / LANES;
+        &self.data[i / SIDE * n..(i / SIDE + 1) * n]
     }
 
     #[inline(always)]
@@ -148,8 +207,10 @@ impl<E: Element> Matrix<E> {
 
     /// Row `i` as float32, into `row`, which may be longer or shorter.
     pub fn read(&self, i: usize, row: &mut [f32]) {
-        let scales = self.scales(i);
-        for (j, (to, from)) in row.iter_mut().zip(self.row(i).as_flattened()).enumerate() {
+        let (side, scales) = (self.side(i), self.scales(i));
+        for (j, to) in row.iter_mut().enumerate().take(self.stride) {
+            let (sixteen, at) = (j / LANES, j % LANES);
+            let from = side[place::<E>(i, sixteen)][at];
             *to = from.load() * if E::IS_SCALED { scales[j / GROUP] } else { 1.0 };
         }
     }
@@ -163,10 +224,11 @@ mod tests {
     proptest! {
         #[test]
         fn a_weight_is_off_by_half_a_step_at_most(weights in prop::collection::vec(-4.0_f32..4.0, 150)) {
-            let matrix = Matrix::<i8>::new(&weights, 2);
+            let mut store = Store::<i8>::new([(2, 75)].into_iter());
+            let matrix = store.push(&weights, 2);
             for (i, row) in weights.chunks(75).enumerate() {
                 let mut found = vec![f32::NAN; 75];
-                matrix.read(i, &mut found);
+                store.rows(&matrix).read(i, &mut found);
                 for (j, (found, wanted)) in found.iter().zip(row).enumerate() {
                     let step = row.chunks(GROUP).nth(j / GROUP).unwrap().iter().fold(0.0_f32, |most, value| most.max(value.abs())) / 127.0;
                     prop_assert!((found - wanted).abs() <= step * 0.5001, "{found} for {wanted}");

@@ -1,6 +1,6 @@
 //! The weights of a GPT by name and shape, checked and laid out for the pass.
 
-use super::matrix::{Element, Matrix, padded};
+use super::matrix::{Element, Matrix, Rows, Store, padded};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 
@@ -68,6 +68,14 @@ impl Shape {
         self.d_inner * if self.activation == Activation::Gelu { 1 } else { 2 }
     }
 
+    /// Rows and columns of all matrices.
+    fn matrices(&self, has_head: bool) -> impl Iterator<Item = (usize, usize)> {
+        let c = self.d_model;
+        let layer = [(self.d_qkv(), c), (c, c), (self.d_up(), c), (c, self.d_inner)];
+        let ends = [(self.vocab_size, c)].repeat(if has_head { 2 } else { 1 });
+        ends.into_iter().chain([layer].repeat(self.n_layer).into_iter().flatten())
+    }
+
     fn check(&self) -> Result<()> {
         let sizes = [self.vocab_size, self.block_size, self.n_layer, self.n_head, self.n_kv, self.d_model, self.d_inner];
         let is_whole = !sizes.contains(&0) && self.d_model.is_multiple_of(self.n_head) && self.n_head.is_multiple_of(self.n_kv);
@@ -78,8 +86,8 @@ impl Shape {
     }
 }
 
-pub(crate) struct Linear<E> {
-    pub weight: Matrix<E>,
+pub(crate) struct Linear {
+    pub weight: Matrix,
     pub bias: Vec<f32>,
 }
 
@@ -88,29 +96,30 @@ pub(crate) struct Gain {
     pub bias: Vec<f32>,
 }
 
-pub(crate) struct Layer<E> {
+pub(crate) struct Layer {
     pub attention_norm: Gain,
-    pub qkv: Linear<E>,
+    pub qkv: Linear,
     /// Empty where queries and keys are not normalised.
     pub q_norm: Vec<f32>,
     pub k_norm: Vec<f32>,
-    pub output: Linear<E>,
+    pub output: Linear,
     pub feed_forward_norm: Gain,
-    pub up: Linear<E>,
-    pub down: Linear<E>,
+    pub up: Linear,
+    pub down: Linear,
 }
 
 pub(crate) struct Model<E> {
     pub shape: Shape,
-    pub embedding: Matrix<E>,
+    store: Store<E>,
+    pub embedding: Matrix,
     /// Vectors added by place, or nothing.
     pub places: Vec<f32>,
     /// Cosines and sines by place, `d_head / 2` each, or nothing.
     pub turns: Vec<(f32, f32)>,
-    pub layers: Vec<Layer<E>>,
+    pub layers: Vec<Layer>,
     pub norm: Gain,
     /// None where the embedding is the head, too.
-    pub head: Option<Matrix<E>>,
+    pub head: Option<Matrix>,
 }
 
 impl<E: Element> Model<E> {
@@ -119,14 +128,18 @@ impl<E: Element> Model<E> {
         let (c, d) = (shape.d_model, shape.d_head());
         let vector = |name: &str, n: usize| -> Result<Vec<f32>> { Ok(find(tensors, name, n)?.to_vec()) };
         let maybe = |name: &str, n: usize| if tensors.contains_key(name) { vector(name, n) } else { Ok(Vec::new()) };
-        let matrix = |name: &str, n_rows: usize, n_columns: usize| Ok(Matrix::new(find(tensors, name, n_rows * n_columns)?, n_rows));
-        let linear = |name: &str, n_rows: usize, n_columns: usize| -> Result<Linear<E>> {
+        let has_head = tensors.contains_key("head.weight");
+        let mut store = Store::new(shape.matrices(has_head));
+        let mut matrix = |name: &str, n_rows: usize, n_columns: usize| Ok(store.push(find(tensors, name, n_rows * n_columns)?, n_rows));
+        let embedding = matrix("token_embedding.weight", shape.vocab_size, c)?;
+        let head = if has_head { Some(matrix("head.weight", shape.vocab_size, c)?) } else { None };
+        let mut linear = |name: &str, n_rows: usize, n_columns: usize| -> Result<Linear> {
             Ok(Linear { weight: matrix(&format!("{name}.weight"), n_rows, n_columns)?, bias: maybe(&format!("{name}.bias"), n_rows)? })
         };
         let gain = |name: &str| -> Result<Gain> {
             Ok(Gain { weight: vector(&format!("{name}.weight"), c)?, bias: maybe(&format!("{name}.bias"), c)? })
         };
-        let layer = |i: usize| -> Result<Layer<E>> {
+        let mut layer = |i: usize| -> Result<Layer> {
             let name = |part: &str| format!("blocks.{i}.{part}");
             Ok(Layer {
                 attention_norm: gain(&name("attention_norm"))?,
@@ -139,15 +152,23 @@ impl<E: Element> Model<E> {
                 down: linear(&name("feed_forward.down"), c, shape.d_inner)?,
             })
         };
+        let layers = (0..shape.n_layer).map(&mut layer).collect::<Result<_>>()?;
         Ok(Model {
-            embedding: matrix("token_embedding.weight", shape.vocab_size, c)?,
+            embedding,
             places: if shape.places == Places::Table { vector("position.weight", shape.block_size * c)? } else { Vec::new() },
             turns: if let Places::Rotary(theta) = shape.places { turns(shape, theta) } else { Vec::new() },
-            layers: (0..shape.n_layer).map(layer).collect::<Result<_>>()?,
+            layers,
             norm: gain("norm")?,
-            head: if tensors.contains_key("head.weight") { Some(matrix("head.weight", shape.vocab_size, c)?) } else { None },
+            head,
+            store,
             shape: shape.clone(),
         })
+    }
+
+    /// The rows of one of its matrices.
+    #[inline(always)]
+    pub fn rows(&self, matrix: &Matrix) -> Rows<'_, E> {
+        self.store.rows(matrix)
     }
 
     /// A head's width as keys and values lie in memory.

@@ -1,15 +1,15 @@
 //! One pass: rows of new tokens through all layers, by all threads together.
 
 use super::kernels::{Block, Machine, exponentials, fused, gelu, layer_norm, product, rms_norm, silu, total};
-use super::matrix::{Element, LANES, Lanes, Matrix, padded};
+use super::matrix::{Bfloat16, Element, LANES, Lanes, Rows, SIDE, padded};
 use super::model::{Activation, Gain, Layer, Linear, Model, Norm};
 use super::shared::{Barrier, Shared};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Rows of a pass at most: what lies between two layers stays within a few megabytes.
 pub(crate) const MAX_ROWS: usize = 256;
-/// Rows of weights in a task at most: 64 of 512 numbers in bfloat16 stay in the second cache.
-const MAX_TASK_ROWS: usize = 64;
+/// Rows of weights in a task at most: 128 of 512 numbers in bfloat16 stay in the second cache.
+const MAX_TASK_ROWS: usize = 128;
 
 /// A new token: of which stream, at which place in it.
 pub(crate) struct Row {
@@ -29,7 +29,7 @@ impl<C: Element> Cache<C> {
     pub fn new<E: Element>(model: &Model<E>, n_slots: usize) -> Cache<C> {
         let shape = &model.shape;
         let n = shape.n_layer * n_slots * shape.n_kv * shape.block_size * model.d_padded();
-        Cache { keys: Shared::new(n), values: Shared::new(n), n_slots }
+        Cache { keys: Shared::large(n), values: Shared::large(n), n_slots }
     }
 }
 
@@ -87,13 +87,16 @@ struct Worker<'a, E: Element> {
     pass: &'a Pass<'a, E>,
     phase: usize,
     scores: Vec<Lanes>,
+    /// Inputs of a linear layer, where the machine wants them rounded.
+    rounded: Vec<Bfloat16>,
 }
 
 /// The whole pass, as each of its threads runs it.
 #[inline(always)]
 pub(crate) fn run<E: Element, M: Machine>(pass: &Pass<'_, E>) {
     let (model, buffers) = (pass.model, pass.buffers);
-    let mut worker = Worker { pass, phase: 0, scores: vec![[0.0; LANES]; model.shape.block_size.div_ceil(LANES)] };
+    let scores = vec![[0.0; LANES]; model.shape.block_size.div_ceil(LANES)];
+    let mut worker = Worker { pass, phase: 0, scores, rounded: Vec::new() };
     worker.embed();
     for (i, layer) in model.layers.iter().enumerate() {
         worker.normalise::<M>(&layer.attention_norm);
@@ -107,8 +110,8 @@ pub(crate) fn run<E: Element, M: Machine>(pass: &Pass<'_, E>) {
         worker.linear::<M>(&layer.down, &buffers.inner, &buffers.x, true);
     }
     worker.choose::<M>();
-    let head = model.head.as_ref().unwrap_or(&model.embedding);
-    worker.multiply::<M>(head, &[], &buffers.normed, pass.wanted.len(), pass.logits, model.shape.vocab_size, false);
+    let head = model.rows(model.head.as_ref().unwrap_or(&model.embedding));
+    worker.multiply::<M>(&head, &[], &buffers.normed, pass.wanted.len(), pass.logits, model.shape.vocab_size, false);
 }
 
 // SAFETY, for all that follows: a task of a phase writes the rows, or the columns, that its number stands for, and reads
@@ -134,7 +137,7 @@ impl<E: Element> Worker<'_, E> {
         while let Some(r) = self.next(self.pass.rows.len()) {
             let row = &self.pass.rows[r];
             let x = unsafe { self.pass.buffers.x.write(r * padded(c), c) };
-            model.embedding.read(row.id, x);
+            model.rows(&model.embedding).read(row.id, x);
             if !model.places.is_empty() {
                 for (x, added) in x.iter_mut().zip(&model.places[row.place * c..]) {
                     *x += added;
@@ -173,16 +176,17 @@ impl<E: Element> Worker<'_, E> {
     }
 
     #[inline(always)]
-    fn linear<M: Machine>(&mut self, layer: &Linear<E>, inputs: &Shared<f32>, outputs: &Shared<f32>, is_added: bool) {
+    fn linear<M: Machine>(&mut self, layer: &Linear, inputs: &Shared<f32>, outputs: &Shared<f32>, is_added: bool) {
         let stride = padded(layer.weight.n_rows);
-        self.multiply::<M>(&layer.weight, &layer.bias, inputs, self.pass.rows.len(), outputs, stride, is_added);
+        let weights = self.pass.model.rows(&layer.weight);
+        self.multiply::<M>(&weights, &layer.bias, inputs, self.pass.rows.len(), outputs, stride, is_added);
     }
 
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
     fn multiply<M: Machine>(
         &mut self,
-        weights: &Matrix<E>,
+        weights: &Rows<'_, E>,
         bias: &[f32],
         inputs: &Shared<f32>,
         n_inputs: usize,
@@ -191,18 +195,28 @@ impl<E: Element> Worker<'_, E> {
         is_added: bool,
     ) {
         // Four tasks a thread at least, so that none waits long for another.
-        let n = (weights.n_rows / (4 * self.pass.n_threads)).clamp(4, MAX_TASK_ROWS) & !3;
+        let n = (weights.n_rows / (4 * self.pass.n_threads)).clamp(SIDE, MAX_TASK_ROWS) / SIDE * SIDE;
         let inputs = unsafe { inputs.read(0, n_inputs * weights.stride) };
+        let in_bfloat16 = if M::ROUNDS { E::in_bfloat16(weights) } else { None };
+        if in_bfloat16.is_some() {
+            // Each thread for itself, which takes less than a barrier.
+            self.rounded.clear();
+            self.rounded.extend(inputs.iter().map(|value| Bfloat16::store(*value, 1.0)));
+        }
         while let Some(task) = self.next(weights.n_rows.div_ceil(n)) {
             let rows = task * n..((task + 1) * n).min(weights.n_rows);
-            M::block(&Block { weights, bias, rows, inputs, n_inputs, outputs, output_stride, is_added });
+            if let Some(weights) = in_bfloat16 {
+                M::rounded_block(&Block { weights, bias, rows, inputs, n_inputs, outputs, output_stride, is_added }, &self.rounded);
+            } else {
+                M::block(&Block { weights, bias, rows, inputs, n_inputs, outputs, output_stride, is_added });
+            }
         }
         self.end();
     }
 
     /// Queries to their buffer, keys and values into the cache; the first two normalised and turned as the model wants.
     #[inline(always)]
-    fn place<M: Machine>(&mut self, i: usize, layer: &Layer<E>) {
+    fn place<M: Machine>(&mut self, i: usize, layer: &Layer) {
         let (shape, buffers) = (&self.pass.model.shape, self.pass.buffers);
         let (d, d_padded) = (shape.d_head(), self.pass.model.d_padded());
         let mut turned = vec![0.0; d];

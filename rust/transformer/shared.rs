@@ -10,6 +10,7 @@
 //! What holds the rule up: `tests/test_decoder.py` and the fuzz target `transformer`, which want the bits of one thread
 //! from several, whatever comes together.
 
+use crate::memory::in_large_pages;
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +29,13 @@ unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 impl<T: Copy + Default> Shared<T> {
     pub fn new(n: usize) -> Shared<T> {
         Shared { data: (0..n).map(|_| UnsafeCell::new(T::default())).collect() }
+    }
+
+    /// As `new`, for what is large and stays.
+    pub fn large(n: usize) -> Shared<T> {
+        let mut data = in_large_pages(n);
+        data.extend((0..n).map(|_| UnsafeCell::new(T::default())));
+        Shared { data: data.into_boxed_slice() }
     }
 
     /// The places from `first`, to read.
@@ -56,9 +64,9 @@ impl<T: Copy + Default> Shared<T> {
         unsafe { std::slice::from_raw_parts_mut(cells.as_ptr().cast::<T>().cast_mut(), n) }
     }
 
-    /// All places, when no thread is at work.
-    pub fn get_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.data.iter_mut().map(UnsafeCell::get_mut)
+    /// All places, when no thread is at work; nothing is copied.
+    pub fn into_vec(self) -> Vec<T> {
+        self.data.into_vec().into_iter().map(UnsafeCell::into_inner).collect()
     }
 }
 

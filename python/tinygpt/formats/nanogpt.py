@@ -34,10 +34,13 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise FormatError(f"{path}: no checkpoint of plain data ({' '.join(str(error).split())[:160]})") from None
-    if not isinstance(content, dict) or not {"model", "model_args"} <= content.keys():
-        raise FormatError(f"{path}: not nanoGPT's, which holds model and model_args")
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError):
+        found = "damaged, or with objects in it that would run code, which are never read"
+        raise FormatError(f"{path}: no checkpoint of plain data: {found}") from None
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in ("model", "model_args")):
+        raise FormatError(f"{path}: not a checkpoint of nanoGPT's, which holds model and model_args")
+    if missing := [key for key in (*_SHAPE.values(), "n_embd") if key not in content["model_args"]]:
+        raise FormatError(f"{path}: no {', '.join(missing)} in model_args, which nanoGPT's train.py writes")
     try:
         c = GPTConfig(**_fields(content["model_args"]))
         state = _state(content["model"], c)

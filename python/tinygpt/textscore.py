@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.decoder import Decoder
-from tinygpt.generation import scores
+from tinygpt.generation import token_logprobs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Score:
         return self.loss * len(self.tokens) / math.log(2) / self.n_bytes
 
 
-def score(decoder: Decoder, tokenizer: AnyTokenizer, text: str, *, n_logprobs: int = 0) -> Score:
+def score_text(decoder: Decoder, tokenizer: AnyTokenizer, text: str, *, n_logprobs: int = 0) -> Score:
     """Judges each token of a text, the first after the document separator; see `Checkpoint.score`.
 
     Args:
@@ -69,7 +69,7 @@ def score(decoder: Decoder, tokenizer: AnyTokenizer, text: str, *, n_logprobs: i
         logits = decoder.extend([(0, ids[first : first + size])], every=True)  # (T, V)
         for place in range(len(tokens) - first, min(size, len(ids) - 1 - first)):
             i = ids[first + place + 1]
-            logprob, top = scores(logits[place, : tokenizer.vocab_size], i, n_logprobs)
+            logprob, top = token_logprobs(logits[place, : tokenizer.vocab_size], i, n_logprobs)
             tokens.append(ScoredToken(id=i, logprob=logprob or 0.0, top=top))
         first += max(1, size // 2)
     return Score(tokens=tuple(tokens), n_bytes=len(text.encode("utf-8", "replace")))

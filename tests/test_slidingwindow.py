@@ -13,7 +13,7 @@ from tinygpt.checkpoint import Checkpoint
 from tinygpt.dataset import TokenDataset
 from tinygpt.evaluation import evaluate
 from tinygpt.model import GPT, GPTConfig
-from tinygpt.scores import Window, score, window_edges
+from tinygpt.slidingwindow import Window, score_windows, window_edges
 
 VOCAB, BLOCK = 61, 16
 
@@ -35,7 +35,7 @@ def tokens_of(n: int) -> NDArray[np.int64]:
 def scored(model: GPT, row: NDArray[np.int64], context: int, stride: int) -> NDArray[np.float64]:
     edges = window_edges(len(row), context=context, stride=stride)
     windows = (Window(ids=row[a : b + 1], n_scored=n, start=a) for a, b, n in edges)
-    return np.concatenate([nats for _, (nats, _) in score(model, windows, batch_size=3)])
+    return np.concatenate([nats for _, (nats, _) in score_windows(model, windows, batch_size=3)])
 
 
 @given(st.integers(0, 60), st.integers(1, 20), st.data())
@@ -96,10 +96,10 @@ def test_windows_of_all_lengths_keep_their_order_and_their_scores() -> None:
     windows = [
         Window(ids=row[i : i + 2 + i * 7 % BLOCK], n_scored=i % 2 + 1 if i * 7 % BLOCK else 1) for i in range(50)
     ]
-    together = list(score(model, windows, batch_size=4))
+    together = list(score_windows(model, windows, batch_size=4))
     assert [window for window, _ in together] == windows
     for window, (nats, hits) in together:
-        ((_, (alone, alone_hits)),) = score(model, [window], batch_size=1)
+        ((_, (alone, alone_hits)),) = score_windows(model, [window], batch_size=1)
         assert nats == pytest.approx(alone, abs=1e-4)
         assert (hits == alone_hits).all()
         assert len(nats) == window.n_scored
@@ -107,7 +107,7 @@ def test_windows_of_all_lengths_keep_their_order_and_their_scores() -> None:
 
 def test_hits_are_the_likeliest_tokens_and_the_mode_is_given_back() -> None:
     model, row = small_model().train(), tokens_of(BLOCK + 1)
-    ((_, (_, hits)),) = score(model, [Window(ids=row, n_scored=BLOCK)])
+    ((_, (_, hits)),) = score_windows(model, [Window(ids=row, n_scored=BLOCK)])
     assert model.training
     with torch.no_grad():
         wanted = model.eval()(torch.from_numpy(row[:-1])[None])[0].argmax(-1).numpy() == row[1:]
@@ -115,13 +115,13 @@ def test_hits_are_the_likeliest_tokens_and_the_mode_is_given_back() -> None:
 
 
 def test_a_wide_vocabulary_is_scored_in_fewer_windows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tinygpt import scores
+    from tinygpt import slidingwindow
 
     model, row = small_model(), tokens_of(8 * BLOCK + 1)
     whole = scored(model, row, BLOCK, BLOCK)
     sizes: list[int] = []
     model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-    monkeypatch.setattr(scores, "_LOGITS_BYTES", 2 * 4 * BLOCK * VOCAB)
+    monkeypatch.setattr(slidingwindow, "_LOGITS_BYTES", 2 * 4 * BLOCK * VOCAB)
     assert scored(model, row, BLOCK, BLOCK) == pytest.approx(whole, abs=1e-5)
     assert max(sizes) == 2
 

@@ -1,4 +1,4 @@
-"""What a model gives each token: its nats, and whether it was the likeliest; windows that overlap score each once."""
+"""Windows that overlap, in which a model scores each token of a row once: its nats, and whether it was likeliest."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def window_edges(n_tokens: int, *, context: int, stride: int) -> Iterator[tuple[
         start, last = start + stride, end
 
 
-def score(model: "GPT", windows: Iterable[Window], *, batch_size: int = 12) -> Iterator[tuple[Window, Scores]]:
+def score_windows(model: "GPT", windows: Iterable[Window], *, batch_size: int = 12) -> Iterator[tuple[Window, Scores]]:
     """Each window with the scores of its last `n_scored` tokens, in order, the model in evaluation mode meanwhile.
 
     Probabilities are over all the model's ids, in float32 whatever type the model computes in. Windows of one length

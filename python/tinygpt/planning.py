@@ -1,0 +1,226 @@
+"""plan: for a text and a time, what to train: some choices with what each takes and gives, and the command of each.
+
+The text is surveyed (`textsurvey`), a few shapes are measured on this machine (`probe`, which remembers them), all
+shapes are weighed by the law of `scaling` at the speed that `stepcost` foretells, and those that are offered are
+measured themselves. What a measurement found is what the run then trains with.
+"""
+
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from tinygpt.forecast import duration
+from tinygpt.modelconfig import GPTConfig
+from tinygpt.planningrules import heads
+from tinygpt.reading import Reading
+from tinygpt.runchoice import MOST_WAITING, Choice, Plan, Wish, choices, command, notes, with_measurement
+from tinygpt.scaling import LAW, Law
+from tinygpt.stepcost import StepCost
+from tinygpt.textsurvey import VOCABULARIES, Kind, TextSurvey, survey
+from tinygpt.trainconfig import RECIPE, TrainConfig
+
+LEAST_BYTES, LEAST_SECONDS = 100_000, 30
+_EXIT_SECONDS = 1.0
+REFERENCES = (
+    # vocabulary, context, layers, width, windows: small and large in each, so that nothing is foretold far outside
+    *((1024, 64, 2, 64, 12), (2048, 64, 4, 128, 12), (4096, 128, 4, 256, 12)),
+    *((2048, 256, 8, 128, 24), (8192, 256, 6, 384, 12), (16384, 256, 6, 512, 24)),
+)
+
+Measure = Callable[[TrainConfig, GPTConfig], Mapping[str, Any]]
+"""Settings and shape -> what a step of it takes here: "tokens_per_second", "memory_bytes", "compile_seconds", "dtype",
+and "settings", the fields of `TrainConfig` that make a run take it so.
+
+Raises ValueError or MemoryError where memory is too small."""
+
+
+def plan(
+    paths: Sequence[str | Path],
+    *,
+    seconds: float,
+    ram: str | None = None,
+    kind: Kind | None = None,
+    reading: Reading | None = None,
+    fixed: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+    text: TextSurvey | None = None,
+    measure: Measure | None = None,
+    startup_seconds: float | None = None,
+    law: Law = LAW,
+    say: Callable[[str], None] | None = None,
+) -> Plan:
+    """What to train on a text in a time.
+
+    Args:
+        paths: Text, chats, or one prepared folder.
+        seconds: All the time there is, from the command to its end.
+        ram: Most memory, as 8G; None takes what is free.
+        kind: prose, code or chat; None finds out.
+        reading: How text is read.
+        fixed: Fields of `GPTConfig` and `TrainConfig` that are chosen already. With a limit (`max_steps`, `max_tokens`,
+            `epochs`) the plan also says how long that would take.
+        out: The run's folder; None takes runs/NAME.
+        text: The survey, where it was made before.
+        measure: Takes the place of the machine, in tests.
+        startup_seconds: Seconds of starting Python and torch; None measures.
+        law: What to expect of a model.
+        say: Called with a line for each measurement.
+
+    Raises:
+        FileNotFoundError: A path does not exist.
+        ValueError: Text, time or memory are too little for any model, or `fixed` does not go together.
+
+    Example:
+        >>> plan(["books/"], seconds=8 * 3600).best.command  # doctest: +SKIP
+        'tinygpt train --data books/ --out runs/books ...'
+    """
+    if not seconds >= LEAST_SECONDS:
+        raise ValueError(
+            f"time must be at least {LEAST_SECONDS} seconds, for the smallest model to begin to learn, got {seconds:g}"
+        )
+    fixed = {**(fixed or {}), **({} if ram is None else {"ram": ram})}
+    if "max_seconds" in fixed:
+        raise ValueError("max_seconds follows from the time that a plan is for; leave it away")
+    vocab_size = fixed.get("vocab_size")
+    vocabularies = VOCABULARIES if vocab_size is None else (vocab_size,)
+    text = text or survey(paths, reading=reading, kind=kind, vocabularies=vocabularies)
+    if vocab_size is not None and vocab_size not in text.bytes_per_token:
+        known = ", ".join(map(str, text.bytes_per_token))
+        raise ValueError(f"vocab_size must be one that {text.name} is encoded with ({known}), got {vocab_size}")
+    if text.n_bytes < LEAST_BYTES:
+        raise ValueError(
+            f"{text.name}: {text.n_bytes:,} bytes of text are too few to learn a language from; "
+            f"{LEAST_BYTES:,} are the least, some megabytes are better"
+        )
+    measure = measure or Machine(device=fixed.get("device", "auto"), say=say)
+    plain = Reading()
+    given = {} if reading is None else {k: v for k in asdict(plain) if (v := getattr(reading, k)) != getattr(plain, k)}
+    name = Path(paths[0]).resolve().stem if paths else "text"
+    wish = Wish(
+        paths=[str(path) for path in paths],
+        seconds=seconds,
+        text=text,
+        reading=given,
+        fixed=fixed,
+        out=out or Path("runs") / name,
+        startup_seconds=_startup_seconds() if startup_seconds is None else startup_seconds,
+        law=law,
+    )
+    cost, waiting_share = _step_cost(measure)
+    room = TrainConfig(ram=ram).ram_bytes
+    room = getattr(measure, "free_bytes", None) if room is None else room
+    found = _offered(wish, cost, measure, room)
+    best = min(range(len(found)), key=lambda i: found[i].bits_per_byte)
+    return Plan(
+        text=text,
+        seconds=seconds,
+        ram_bytes=TrainConfig(ram=ram).ram_bytes,
+        choices=tuple(replace(choice, command=command(wish, choice)) for choice in found),
+        recommended=best,
+        notes=(*_busy(waiting_share), *notes(wish, found[best])),
+    )
+
+
+def _busy(waiting_share: float) -> list[str]:
+    if waiting_share <= MOST_WAITING:
+        return []
+    return [
+        f"other programs took up to {waiting_share:.0%} of the time of measuring: these times are too long; plan again"
+    ]
+
+
+class Machine:
+    """Measures on this machine, by `probe`; loads torch when it is first asked."""
+
+    def __init__(self, *, device: Any = "auto", say: Callable[[str], None] | None = None) -> None:
+        self._device, self._say = device, say
+        self._engine: Any = None
+
+    def __call__(self, config: TrainConfig, shape: GPTConfig) -> Mapping[str, Any]:
+        """What a step takes, by `probe.measured_alone`."""
+        from tinygpt import probe
+
+        if self._engine is None:
+            shape_of, config_of = _reference(*REFERENCES[2])
+            config_of = replace(config_of, device=self._device)
+            engine = probe.choose(config_of, shape_of, n_tokens=math.inf, say=self._say)
+            if engine.device != "cpu":
+                raise ValueError(f"device is {engine.device} here, and a plan is for training on a CPU; use device cpu")
+            self._engine = engine
+        row = probe.measured_alone(config, shape, self._engine, self._say)
+        return {**row, "settings": probe.settings_of(probe.engine_of(row))}
+
+    @property
+    def free_bytes(self) -> int | None:
+        """Memory that a run may take."""
+        from tinygpt.probe import free_bytes
+
+        return free_bytes()
+
+
+def _startup_seconds() -> float:
+    """Seconds from the command to where a trainer begins."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import tinygpt.train, tinygpt.trainer"], check=False)
+    return time.perf_counter() - started + _EXIT_SECONDS
+
+
+def _reference(
+    vocab_size: int, block_size: int, n_layer: int, d_model: int, windows: int
+) -> tuple[GPTConfig, TrainConfig]:
+    shape = GPTConfig(
+        vocab_size=vocab_size,
+        block_size=block_size,
+        n_layer=n_layer,
+        n_head=heads(d_model),
+        d_model=d_model,
+        qk_norm=True,
+    )
+    return shape, TrainConfig(batch_size=windows, optimizer=RECIPE["optimizer"])
+
+
+def _step_cost(measure: Measure) -> tuple[StepCost, float]:
+    """What steps cost here, and the largest share of its time that a measurement waited for other programs."""
+    rows = []
+    for reference in REFERENCES:
+        shape, config = _reference(*reference)
+        row = measure(config, shape)
+        tokens = config.windows_per_step * shape.block_size
+        seconds = tokens / row["tokens_per_second"]
+        rows.append({**row, "shape": shape, "windows": config.windows_per_step, "seconds": seconds})
+    return StepCost.fitted(rows), max(row.get("waiting_share", 0.0) for row in rows)
+
+
+def _offered(wish: Wish, cost: StepCost, measure: Measure, room: int | None) -> list[Choice]:
+    """The best choice, the best of clearly smaller ones and the best of clearly larger ones, measured."""
+    found = choices(wish, cost, room)
+    if not found:
+        memory = "" if room is None else f" and {room / 1e9:.1f} GB"
+        raise ValueError(
+            f"{duration(wish.seconds)}{memory} are too little for any model here; more time or memory is needed"
+        )
+    middle = found[0].n_parameters
+    groups = [
+        [choice for choice in found if choice.n_parameters < 0.6 * middle],
+        [choice for choice in found if 0.6 * middle <= choice.n_parameters <= 1.6 * middle],
+        [choice for choice in found if choice.n_parameters > 1.6 * middle],
+    ]
+    measured = []
+    for group in groups:
+        for choice in group[:3]:  # one that does not fit after all makes room for the next
+            try:
+                row = measure(choice.config, choice.shape)
+            except (ValueError, MemoryError):
+                continue
+            again = with_measurement(wish, choice, row)
+            if again is not None and (room is None or again.memory_bytes <= room):
+                measured.append(again)
+                break
+    if not measured:
+        raise ValueError(f"{duration(wish.seconds)} are too little for any model here; a longer time is needed")
+    return measured

@@ -1,0 +1,195 @@
+"""TextSurvey: what a text is for who plans a model of it: bytes, documents, tokens by vocabulary, surprise."""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygpt._core import Counts
+from tinygpt.chats import Chats
+from tinygpt.corpus import Corpus
+from tinygpt.foreigntokenizer import tokenizer_in
+from tinygpt.manifest import Manifest
+from tinygpt.reading import Reading
+from tinygpt.tokenfolder import open_folder
+from tinygpt.tokenizer import Tokenizer
+
+Kind = Literal["prose", "code", "chat"]
+SAMPLE_BYTES = 32_000_000
+"""Text that is counted at most; what is longer is counted in samples spread over its files."""
+VOCABULARIES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
+_SURPRISE_VOCABULARY = 1024  # even a small text has each of its tokens often enough for their shares to be known
+_MOST_TOKENS = 2_000_000  # of a prepared folder, which are turned into text and counted
+# Rarer pieces are many and long in text of many scripts; a part of them stands for all.
+_FREQUENT, _RARE_PIECES = 8, 50_000
+_CODE = re.compile(r"\.(py|rs|c|h|cc|cpp|hpp|java|js|ts|tsx|go|rb|sh|sql|lua|swift|kt|cs|php)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSurvey:
+    """What a plan has to know of a text.
+
+    Example:
+        >>> facts = {"name": "x", "n_documents": 1, "kind": "prose", "surprise": 3.0}
+        >>> TextSurvey(n_bytes=1000, bytes_per_token={512: 2.0}, **facts).n_tokens(512)
+        500.0
+    """
+
+    name: str
+    """What was looked at."""
+    n_bytes: int
+    """Bytes of text."""
+    n_documents: int
+    """Documents; of a sample, as many as the whole should have."""
+    kind: Kind
+    """What the text is."""
+    bytes_per_token: Mapping[int, float]
+    """Vocabulary size -> mean bytes of a token; one entry where the text is prepared already."""
+    surprise: float
+    """Bits per byte for who knows how often each token occurs and nothing else: how hard the text is."""
+    seconds: float = 0.0
+    """Seconds of reading and encoding all of it, as a run that begins with text does."""
+    is_prepared: bool = False
+    """Whether it is tokens already, whose vocabulary is fixed."""
+    val_tokens: int | None = None
+    """Tokens of the validation split; None where it has still to be set apart."""
+
+    def n_tokens(self, vocab_size: int) -> float:
+        """Tokens of the whole text."""
+        return self.n_bytes / self.bytes_per_token[vocab_size]
+
+
+def survey(
+    paths: Sequence[str | Path],
+    *,
+    reading: Reading | None = None,
+    kind: Kind | None = None,
+    vocabularies: Sequence[int] = VOCABULARIES,
+    threads: int | None = None,
+) -> TextSurvey:
+    """The survey of files and folders of text, of chats, or of one prepared folder.
+
+    Args:
+        paths: What `tinygpt train --data` takes.
+        reading: How text is read.
+        kind: What the text is; None finds out by the names of the files.
+        vocabularies: Sizes to encode a sample with; those that the text is too small for are left out.
+        threads: None means one for each core.
+
+    Raises:
+        FileNotFoundError: A path does not exist.
+        ValueError: There is nothing to read, or several paths of which one is prepared already.
+    """
+    prepared = [path for path in paths if (Path(path) / "manifest.json").is_file()]
+    if prepared and len(paths) > 1:
+        raise ValueError(
+            f"{prepared[0]} is prepared already, and a plan is for one such folder or for text; name it alone"
+        )
+    if prepared:
+        return _of_folder(Path(prepared[0]), kind)
+    return _of_text(paths, reading or Reading(), kind, vocabularies, threads)
+
+
+def _of_text(
+    paths: Sequence[str | Path], reading: Reading, kind: Kind | None, vocabularies: Sequence[int], threads: int | None
+) -> TextSurvey:
+    corpus = reading.corpus(paths, threads=threads)
+    started = time.perf_counter()
+    is_chats = isinstance(corpus, Chats)
+    readable = Corpus.from_iterable(corpus.texts()) if isinstance(corpus, Chats) else corpus
+    counts = readable.count(special_tokens=["<|endoftext|>"], max_bytes=SAMPLE_BYTES)
+    took = time.perf_counter() - started
+    pieces = counts.to_dict()
+    if not pieces:
+        raise ValueError(f"{corpus.name}: no text to plan a model of")
+    sampled = sum(len(piece) * n for piece, n in pieces.items())
+    n_documents = max(1, readable.report.get("documents", 1))
+    found = corpus.n_bytes or sampled
+    # What rules and filters leave of a sample is what they leave of the whole.
+    n_bytes = sampled if sampled <= found < SAMPLE_BYTES or is_chats else found
+    sizes = [size for size in vocabularies if size <= max(vocabularies[0], len(pieces))]
+    tokens = _tokens_under(sizes, counts, _some(pieces))
+    return TextSurvey(
+        name=corpus.name,
+        n_bytes=n_bytes,
+        n_documents=round(n_documents * max(1.0, n_bytes / sampled)),
+        kind=kind or ("chat" if is_chats else _kind_of([] if isinstance(corpus, Chats) else corpus.files)),
+        bytes_per_token={size: sampled / float(n.sum()) for size, n in tokens.items()},
+        surprise=_surprise(counts, pieces),
+        # Counting is the first of two passes; the second encodes and writes, and takes a little longer.
+        seconds=2.5 * took * max(1.0, n_bytes / sampled),
+    )
+
+
+def _some(pieces: Mapping[bytes, int]) -> dict[bytes, float]:
+    """Pieces and how often they occur: all frequent ones, and of the rest a few that stand for all."""
+    rare = sorted(piece for piece, n in pieces.items() if n < _FREQUENT)
+    some: dict[bytes, float] = {piece: n for piece, n in pieces.items() if n >= _FREQUENT}
+    taken = rare[:: max(1, len(rare) // _RARE_PIECES)]
+    # Scaled by bytes, of which all have to be there.
+    share = sum(len(piece) * pieces[piece] for piece in rare) / max(1, sum(len(p) * pieces[p] for p in taken))
+    return some | {piece: pieces[piece] * share for piece in taken}
+
+
+def _tokens_under(
+    sizes: Sequence[int], counts: Counts, pieces: Mapping[bytes, float]
+) -> dict[int, NDArray[np.float64]]:
+    """Vocabulary size -> how often each id occurs in text of these pieces, under the tokenizer that it would get."""
+    # The merges of a small vocabulary are the first ones of a large one.
+    merges = Tokenizer.from_counts(counts, vocab_size=max(sizes)).merges
+    texts = [piece.decode("utf-8", "replace") for piece in pieces]
+    occurrences = np.fromiter(pieces.values(), np.float64, len(pieces))
+    found = {}
+    for size in sizes:
+        tokenizer = Tokenizer.from_merges(merges[: size - 257], special_tokens=["<|endoftext|>"])
+        ids, ends = tokenizer.encode_batch_to_numpy(texts)
+        lengths = np.diff(np.concatenate([[0], ends]).astype(np.int64)).astype(np.intp)
+        found[size] = np.bincount(ids, weights=np.repeat(occurrences, lengths), minlength=size).astype(np.float64)
+    return found
+
+
+def _surprise(counts: Counts, pieces: Mapping[bytes, int]) -> float:
+    """Bits per byte for who knows the shares of the tokens of a small vocabulary."""
+    size = min(_SURPRISE_VOCABULARY, max(300, len(pieces)))
+    occurrences = _tokens_under([size], counts, _some(pieces))[size]
+    n_bytes = sum(len(piece) * n for piece, n in pieces.items())
+    return _entropy(occurrences) * float(occurrences.sum()) / n_bytes
+
+
+def _entropy(occurrences: NDArray[Any]) -> float:
+    """Bits per token of who knows the share of each."""
+    shares = occurrences[occurrences > 0] / occurrences.sum()
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def _kind_of(files: Sequence[Path]) -> Kind:
+    n_code = sum(_CODE.fullmatch(file.suffix.lower()) is not None for file in files)
+    return "code" if 2 * n_code > len(files) else "prose"
+
+
+def _of_folder(folder: Path, kind: Kind | None) -> TextSurvey:
+    manifest = Manifest.load(folder)
+    shards = manifest.splits.get("train", ())
+    n_tokens, n_bytes = sum(shard.tokens for shard in shards), sum(shard.bytes for shard in shards)
+    if not n_tokens or not n_bytes:
+        raise ValueError(f"{folder}: no tokens to train on")
+    ids = open_folder(folder, "train", verify=False).tokens.read(0, min(n_tokens, _MOST_TOKENS))
+    tokenizer = tokenizer_in(folder)
+    if tokenizer is None:
+        raise ValueError(f"{folder}: no tokenizer.json, without which nobody knows what its tokens stand for")
+    counts = Corpus.from_iterable([tokenizer.decode(ids.tolist())]).count()
+    return TextSurvey(
+        name=str(folder),
+        n_bytes=n_bytes,
+        n_documents=sum(shard.documents for shard in shards),
+        kind=kind or ("chat" if manifest.has_targets else "prose"),
+        bytes_per_token={manifest.vocab_size: n_bytes / n_tokens},
+        surprise=_surprise(counts, counts.to_dict()),
+        is_prepared=True,
+        val_tokens=sum(shard.tokens for shard in manifest.splits.get("val", ())),
+    )
