@@ -75,7 +75,8 @@ impl Sorted {
                 };
                 sorted.runs.push(file.append(&records(&bytes, &mut pieces))?);
                 file.settle(&mut sorted.runs, FAN_BYTES, Sorted::KEY_OF)?;
-                (bytes.clear(), pieces.clear());
+                bytes.clear();
+                pieces.clear();
             }
             sorted.n_pieces += 1;
             pieces.push((first_bytes(piece), bytes.len(), piece.len(), n));
@@ -96,7 +97,9 @@ fn records(bytes: &[u8], pieces: &mut [(u64, usize, usize, u64)]) -> Records {
     let piece_at = |at: usize, length: usize| &bytes[at..at + length];
     pieces.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| piece_at(a.1, a.2).cmp(piece_at(b.1, b.2))));
     let mut records = Records::with_capacity(bytes.len() + 8 * pieces.len());
-    pieces.iter().for_each(|(_, at, length, n)| records.put(piece_at(*at, *length), *n));
+    for (_, at, length, n) in &*pieces {
+        records.put(piece_at(*at, *length), *n);
+    }
     records
 }
 

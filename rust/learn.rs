@@ -44,7 +44,7 @@ pub struct Learnt {
 ///
 /// # Errors
 ///
-/// The job was cancelled, the disk refuses, or the pieces taken are longer than 2.5 GB together.
+/// The job was cancelled, the disk refuses, or the pieces taken are longer than 2 GB together.
 ///
 /// # Example
 ///
@@ -63,11 +63,11 @@ pub fn learn(counts: Counts, n_merges: usize, max_bytes: Option<u64>, job: &mut 
     let threshold = choice.threshold(n_merges);
     // Narrow ids and weights are less memory to go through.
     if n_merges + 256 < usize::from(u16::MAX - 1) && choice.weights.len() <= 1 << 16 {
-        let limits = Limits::new(n_slots, n_slots / 4 * 7);
+        let limits = Limits::new(n_slots, n_slots / 2 * 3);
         run(Learner::<u16>::new(counts, choice, threshold, limits, job)?, n_merges, job)
     } else if choice.weights.len() <= 1 << 24 {
         // What slots take more, places take less.
-        let limits = Limits::new(n_slots, n_slots / 3 * 4);
+        let limits = Limits::new(n_slots, n_slots / 4 * 5);
         run(Learner::<Three>::new(counts, choice, threshold, limits, job)?, n_merges, job)
     } else {
         let n = choice.weights.len();

@@ -122,7 +122,9 @@ impl Table {
         // Nearly sorted: a table's places are the highest bits of hashes.
         slots.sort_unstable_by(|a, b| hash_of(a.key).cmp(&hash_of(b.key)).then_with(|| self.compare(a.key, b.key)));
         let mut records = Records::with_capacity(self.store.len() + slots.len() * 8);
-        slots.iter().for_each(|slot| self.with_piece(slot.key, |piece| records.put(piece, slot.count)));
+        for slot in slots {
+            self.with_piece(slot.key, |piece| records.put(piece, slot.count));
+        }
         records
     }
 

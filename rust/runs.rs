@@ -300,7 +300,9 @@ mod tests {
         let mut sorted: Vec<_> = pieces.iter().collect();
         sorted.sort_by_key(|(piece, _)| (key_of(piece), *piece));
         let mut records = Records::default();
-        sorted.iter().for_each(|(piece, n)| records.put(piece, **n));
+        for (piece, n) in sorted {
+            records.put(piece, *n);
+        }
         records
     }
 

@@ -53,7 +53,7 @@ class Preparation(Reading):
     """Train the tokenizer on a sample of at most so many documents, spread over the files."""
     max_pieces_bytes: int | None = MAX_PIECES_BYTES
     """Train the tokenizer on the most frequent of the different pieces of text that have so many bytes together, one
-    added for each; none takes all, in up to 15 bytes of memory for each byte of them."""
+    added for each; none takes all, in about 14 bytes of memory for each byte of them."""
     val_fraction: float = 0.01
     """Share of the text set apart for validation, from 0 to below 1; not with --val-data."""
     split: Literal["hash", "last"] = "hash"

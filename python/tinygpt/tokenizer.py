@@ -86,7 +86,7 @@ class Tokenizer(Vocabulary):
             max_bytes: Learn from a sample of at most so many bytes, spread over the files.
             max_documents: Learn from a sample of at most so many documents.
             max_pieces_bytes: Learn from the most frequent of the different pieces that have so many bytes together, one
-                added for each; None takes all, and up to 15 bytes of memory for each byte of them.
+                added for each; None takes all, and about 14 bytes of memory for each byte of them.
             temporary: A folder for the counts of pieces that do not fit into memory; None takes the system's.
             progress: Called now and then with the bytes counted and the bytes there are (None when unknown).
 
