@@ -89,7 +89,7 @@ fn tile<const N_X: usize>(work: &Block<'_, Bfloat16>, inputs: &[Bfloat16], row: 
         products[x] = totals(sums[x]);
     }
     if n_rows == SIDE {
-        write(work, row, first, &products)
+        write(work, row, first, &products);
     } else {
         for x in 0..N_X {
             for r in 0..n_rows {
