@@ -113,7 +113,9 @@ def test_a_file_without_questions_is_refused(tmp_path: Path) -> None:
 def test_a_choice_that_does_not_fit_is_named(checkpoint: Checkpoint) -> None:
     assert checkpoint.tokenizer is not None
     question = Question(context="a", choices=("b", "qz " * 40), label=0, place="q.jsonl, line 7")
-    with pytest.raises(ValueError, match="and the context of the model 24: .* shorten it"):
+    with pytest.raises(
+        ValueError, match="has 121 tokens and the model's context 24, which has to hold all that is scored; shorten it"
+    ):
         evaluate_choices(checkpoint.model, checkpoint.tokenizer, [question])
 
 

@@ -181,9 +181,9 @@ def test_a_run_that_goes_on_is_judged_at_every_step(place: Place) -> None:
     found = []
 
     def look(trainer: object) -> None:
-        for report in trainer.steps():  # type: ignore[attr-defined]
-            if report.step in (10, 55, 130):
-                found.append([each.name for each in diagnose(out)])
+        for each in trainer.steps():  # type: ignore[attr-defined]
+            if each.step in (10, 55, 130):
+                found.append([finding.name for finding in diagnose(out)])
 
     place.run("going-on", hook=look, save_every=5)
     assert found == [[], [], []]

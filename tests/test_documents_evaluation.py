@@ -182,7 +182,7 @@ def test_a_text_of_one_token_has_nothing_to_score(tmp_path: Path, model: GPT) ->
     (tmp_path / "a.txt").write_text("so")
     with (
         open_held_out([tmp_path / "a.txt"], TOKENIZER, max_tokens=1) as text,
-        pytest.raises(ValueError, match="no token in it can be scored; it holds 1 tokens"),
+        pytest.raises(ValueError, match="no token in it can be scored, it holds 1 token; give more text"),
     ):
         evaluate_documents(model, text)
 
