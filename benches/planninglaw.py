@@ -128,7 +128,8 @@ def take(run: Short) -> Short:
         pass
     lengths = load_tokenizer(folder / "train").token_lengths()
     bits = evaluate(trainer.model, val, batches=None, token_lengths=lengths).bits_per_byte
-    assert bits is not None  # the lengths are known
+    assert bits is not None
+    assert train.n_bytes is not None
     found = {"bits_per_byte": bits, "bytes_per_token": train.n_bytes / train.n_tokens}
     return Short(**{**asdict(run), **found, "seconds": time.perf_counter() - started})
 
