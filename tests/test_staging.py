@@ -222,6 +222,14 @@ def test_interrupted_work_goes_on_with_the_same_key(tmp_path: Path, error: type[
     assert (contents(tmp_path), os.listdir(tmp_path)) == ({"run/a": "half", "run/b": "rest"}, ["run"])
 
 
+def test_a_file_that_was_being_written_is_no_part_of_what_goes_on(tmp_path: Path) -> None:
+    interrupt(tmp_path / "run", "1")
+    (tmp_path / ".part-run" / "data" / ".tmp-tokenizer.json-0123abcd").write_text("ha")
+    with resumable_folder(tmp_path / "run", key="1") as work:
+        assert work.is_continued
+    assert contents(tmp_path) == {"run/a": "half"}
+
+
 def test_work_of_another_key_is_removed(tmp_path: Path) -> None:
     interrupt(tmp_path / "run", "1")
     with resumable_folder(tmp_path / "run", key="2") as work:

@@ -107,7 +107,9 @@ def resumable_folder(path: str | Path, *, key: str) -> Iterator[WorkFolder]:
         sweep(path.parent, path.name)
         work = WorkFolder(folder=shell / "data", journal=shell, is_continued=_is_continued(shell, key))
         try:
-            if not work.is_continued:
+            if work.is_continued:
+                sweep(work.folder)  # a file that was being written when the process was killed
+            else:
                 _start_anew(shell, key)
             yield work
             _flush_tree(work.folder)
