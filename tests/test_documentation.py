@@ -12,7 +12,22 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tinygpt import bench, doctor, encode, evaluate, export, generate, plan, prepare, report, serve, show, train
+from tinygpt import (
+    bench,
+    chat,
+    doctor,
+    encode,
+    evaluate,
+    export,
+    generate,
+    make,
+    plan,
+    prepare,
+    report,
+    serve,
+    show,
+    train,
+)
 from tinygpt.__main__ import VERBS
 from tinygpt.samplingconfig import Sampling
 from tinygpt.trainconfig import CHANGEABLE, TrainConfig
@@ -94,7 +109,15 @@ def test_command_lines_name_flags_that_exist() -> None:
 
 def test_option_tables_give_the_defaults_of_the_fields() -> None:
     verbs = [prepare.PrepareFlags, generate.GenerateFlags, encode.EncodeFlags, show.ShowFlags, bench.BenchFlags]
-    verbs += [export.ExportFlags, report.ReportFlags, serve.ServeFlags, doctor.DoctorFlags, plan.PlanFlags]
+    verbs += [
+        make.MakeFlags,
+        chat.ChatFlags,
+        export.ExportFlags,
+        report.ReportFlags,
+        serve.ServeFlags,
+        doctor.DoctorFlags,
+        plan.PlanFlags,
+    ]
     classes = [*train.GROUPS.values(), *verbs, evaluate.EvaluateFlags, Sampling]
     declared: dict[str, set[str]] = {}
     for field in (field for cls in classes for field in fields(cls) if field.name not in POSITIONAL):

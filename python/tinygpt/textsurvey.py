@@ -2,6 +2,7 @@
 
 import re
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ def survey(
     reading: Reading | None = None,
     kind: Kind | None = None,
     vocabularies: Sequence[int] = VOCABULARIES,
+    exclude: Path | None = None,
     threads: int | None = None,
 ) -> TextSurvey:
     """The survey of files and folders of text, of chats, or of one prepared folder.
@@ -79,6 +81,7 @@ def survey(
         reading: How text is read.
         kind: What the text is; None finds out by the names of the files.
         vocabularies: Sizes to encode a sample with; those that the text is too small for are left out.
+        exclude: A folder whose files are left out.
         threads: None means one for each core.
 
     Raises:
@@ -92,13 +95,10 @@ def survey(
         )
     if prepared:
         return _of_folder(Path(prepared[0]), kind)
-    return _of_text(paths, reading or Reading(), kind, vocabularies, threads)
+    return _of_corpus((reading or Reading()).corpus(paths, exclude=exclude, threads=threads), kind, vocabularies)
 
 
-def _of_text(
-    paths: Sequence[str | Path], reading: Reading, kind: Kind | None, vocabularies: Sequence[int], threads: int | None
-) -> TextSurvey:
-    corpus = reading.corpus(paths, threads=threads)
+def _of_corpus(corpus: Corpus | Chats, kind: Kind | None, vocabularies: Sequence[int]) -> TextSurvey:
     started = time.perf_counter()
     is_chats = isinstance(corpus, Chats)
     readable = Corpus.from_iterable(corpus.texts()) if isinstance(corpus, Chats) else corpus
@@ -141,7 +141,9 @@ def _tokens_under(
 ) -> dict[int, NDArray[np.float64]]:
     """Vocabulary size -> how often each id occurs in text of these pieces, under the tokenizer that it would get."""
     # The merges of a small vocabulary are the first ones of a large one.
-    merges = Tokenizer.from_counts(counts, vocab_size=max(sizes)).merges
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a text is too small for a vocabulary is what the figures tell
+        merges = Tokenizer.from_counts(counts, vocab_size=max(sizes)).merges
     texts = [piece.decode("utf-8", "replace") for piece in pieces]
     occurrences = np.fromiter(pieces.values(), np.float64, len(pieces))
     found = {}
