@@ -254,8 +254,10 @@ def test_a_folder_of_something_else_is_left_alone(novel: Path, tmp_path: Path) -
         make([novel], novel)
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn/project.json").write_text('{"format": "tinygpt-project", "vers')
-    with pytest.raises(ValueError, match=r"project\.json: damaged .* remove it to begin anew"):
+    with pytest.raises(ValueError, match=r"project\.json: damaged .* name another folder"):
         make([novel], tmp_path / "torn")
+    with pytest.raises(ValueError, match="so its files would be read as text; name another --out"):
+        make([tmp_path], tmp_path / "torn-model")
     with lock_folder(tmp_path / "held"), pytest.raises(BlockingIOError, match="is in use by process"):
         make([novel], tmp_path / "held")
 

@@ -49,7 +49,6 @@ def plan(
     reading: Reading | None = None,
     fixed: Mapping[str, Any] | None = None,
     out: Path | None = None,
-    exclude: Path | None = None,
     text: TextSurvey | None = None,
     measure: Measure | None = None,
     startup_seconds: float | None = None,
@@ -67,7 +66,6 @@ def plan(
         fixed: Fields of `GPTConfig` and `TrainConfig` that are chosen already. With a limit (`max_steps`, `max_tokens`,
             `epochs`) the plan also says how long that would take.
         out: The run's folder; None takes runs/NAME.
-        exclude: A folder whose files are no text of this.
         text: The survey, where it was made before.
         measure: Takes the place of the machine, in tests.
         startup_seconds: Seconds of starting Python and torch; None measures.
@@ -91,7 +89,7 @@ def plan(
         raise ValueError("max_seconds follows from the time that a plan is for; leave it away")
     vocab_size = fixed.get("vocab_size")
     vocabularies = VOCABULARIES if vocab_size is None else (vocab_size,)
-    text = text or survey(paths, reading=reading, kind=kind, vocabularies=vocabularies, exclude=exclude)
+    text = text or survey(paths, reading=reading, kind=kind, vocabularies=vocabularies)
     if vocab_size is not None and vocab_size not in text.bytes_per_token:
         known = ", ".join(map(str, text.bytes_per_token))
         raise ValueError(f"vocab_size must be one that {text.name} is encoded with ({known}), got {vocab_size}")

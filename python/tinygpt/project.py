@@ -83,7 +83,7 @@ class Project:
         Raises:
             BlockingIOError: Another process works in the folder.
             FileNotFoundError: A path does not exist.
-            ValueError: Text, time or memory are too little, or a setting cannot be.
+            ValueError: Text, time or memory are too little, a setting cannot be, or the folder lies in its text.
         """
         fixed, reading = dict(fixed or {}), reading or Reading()
         if seconds < LEAST_SECONDS:
@@ -92,6 +92,11 @@ class Project:
             raise ValueError(f"{limits[0]} follows from the time here; leave it away, or use `tinygpt train`")
         if any(str(path) == "-" for path in paths):
             raise ValueError("standard input can be read once, and a project reads its text again; name files")
+        for path in paths:
+            if self.folder.resolve().is_relative_to(Path(path).resolve()):
+                raise ValueError(
+                    f"{self.folder} lies in {path}, so its files would be read as text; name another --out"
+                )
         with lock_folder(self.folder):
             started, failed = time.perf_counter(), 0
             for place in (self.folder, self.folder / "export"):
@@ -121,7 +126,7 @@ class Project:
             self._say(f"[1/{len(STAGES)}] plan: what to train in {duration(seconds)}; the first time takes minutes")
             started = time.perf_counter()
             once = _Once(measure or Machine(device=how["fixed"].get("device", "auto"), say=self._say))
-            given = {**how, "measure": once, "out": self.folder / RUN, "exclude": self.folder}
+            given = {**how, "measure": once, "out": self.folder / RUN}
             given["seconds"] = seconds - EVALUATED * seconds - SETTLED
             first = plan(paths, **given)
             # Measuring took of the time, too. What was measured is known now, so the second plan takes a moment.
@@ -143,7 +148,7 @@ class Project:
             return [xxh3_file(manifest)]
         known = {(path, n_bytes, date): xxh3 for path, n_bytes, date, xxh3 in self._record["files"]}
         rows: list[tuple[str, int, int, str]] = []
-        for file in reading.corpus(paths, exclude=self.folder).files:
+        for file in reading.corpus(paths).files:
             facts = file.stat()
             seen = (str(file), facts.st_size, facts.st_mtime_ns)
             rows.append((*seen, known.get(seen) or xxh3_file(file)))
@@ -237,5 +242,5 @@ def _record_of(folder: Path) -> dict[str, Any]:
             raise ValueError(f"not of format {_FORMAT}, version {_VERSION}")
         record = {"files": list(found["files"]), "plan": found["plan"], "stages": dict(found["stages"])}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"{path}: damaged ({error}); remove it to begin anew, what lies beside it stays") from None
+        raise FormatError(f"{path}: damaged ({error}); name another folder to begin anew") from None
     return record

@@ -71,7 +71,6 @@ def survey(
     reading: Reading | None = None,
     kind: Kind | None = None,
     vocabularies: Sequence[int] = VOCABULARIES,
-    exclude: Path | None = None,
     threads: int | None = None,
 ) -> TextSurvey:
     """The survey of files and folders of text, of chats, or of one prepared folder.
@@ -81,7 +80,6 @@ def survey(
         reading: How text is read.
         kind: What the text is; None finds out by the names of the files.
         vocabularies: Sizes to encode a sample with; those that the text is too small for are left out.
-        exclude: A folder whose files are left out.
         threads: None means one for each core.
 
     Raises:
@@ -95,7 +93,7 @@ def survey(
         )
     if prepared:
         return _of_folder(Path(prepared[0]), kind)
-    return _of_corpus((reading or Reading()).corpus(paths, exclude=exclude, threads=threads), kind, vocabularies)
+    return _of_corpus((reading or Reading()).corpus(paths, threads=threads), kind, vocabularies)
 
 
 def _of_corpus(corpus: Corpus | Chats, kind: Kind | None, vocabularies: Sequence[int]) -> TextSurvey:
