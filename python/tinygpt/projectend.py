@@ -64,7 +64,8 @@ def end_lines(
     yield ""
     yield f"{', '.join(f'{name} {seconds:.0f} s' for name, seconds in times.items())}; this call {duration(took)}"
     bits = None if facts.judged is None else facts.judged.bits_per_byte
-    line = f"{count(best['n_parameters'])} parameters, {count(best['n_tokens'])} tokens seen"
+    learnt = count(facts.progress.get("tokens", 0))
+    line = f"{count(best['n_parameters'])} parameters, {learnt} tokens learnt in {facts.step:,} steps"
     if facts.judged is not None and bits is not None:
         others = "".join(f", {name} {value:.2f}" for name, value in facts.judged.others.items())
         line += f"; {bits:.2f} bits per byte of held-out text (foretold {best['bits_per_byte']:.2f}{others})"
