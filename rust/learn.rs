@@ -25,6 +25,7 @@ use crate::count::Counts;
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::memory::{give_back, prefetch};
+use crate::vocab::MAX_ID;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -44,7 +45,8 @@ pub struct Learnt {
 ///
 /// # Errors
 ///
-/// The job was cancelled, the disk refuses, or the pieces taken are longer than 2 GB together.
+/// The job was cancelled, the disk refuses, the pieces taken are longer than 2 GB together, or more merges are wanted than a
+/// vocabulary has ids.
 ///
 /// # Example
 ///
@@ -57,6 +59,9 @@ pub struct Learnt {
 /// # Ok::<(), tinygpt::Error>(())
 /// ```
 pub fn learn(counts: Counts, n_merges: usize, max_bytes: Option<u64>, job: &mut Job) -> Result<Learnt> {
+    if n_merges > MAX_MERGES {
+        return Err(Error::Invalid(format!("n_merges must be at most {MAX_MERGES}, got {n_merges}")));
+    }
     let choice = Choice::new(&counts, max_bytes, job)?;
     job.tick()?;
     let n_slots = choice.n_slots()?;
@@ -211,6 +216,8 @@ impl Neighbours {
     }
 }
 
+/// Ids of a vocabulary, but for the bytes.
+const MAX_MERGES: usize = MAX_ID as usize - 255;
 /// Slots from which on freed memory is given back.
 const GIVE_BACK_SLOTS: usize = 4 << 20;
 /// Places between two looks at whether to stop.
@@ -733,6 +740,12 @@ mod tests {
     fn counts_beyond_32_bits_decide() {
         let counts: [(&[u8], u64); 3] = [(b"ab", u64::from(u32::MAX) + 2), (b"cd", 5), (b"ef", u64::from(u32::MAX))];
         assert_eq!(learn_from(&counts, 2), [(97, 98), (101, 102)]);
+    }
+
+    #[test]
+    fn more_merges_than_a_vocabulary_has_ids_are_refused() {
+        let result = learn(Counts::new(), (1 << 21) - 255, None, &mut Job::new(Some(1), &mut |_| true).unwrap());
+        assert_eq!(result.unwrap_err().to_string(), "n_merges must be at most 2096896, got 2096897");
     }
 
     #[test]
