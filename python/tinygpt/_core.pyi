@@ -190,7 +190,6 @@ class Bpe:
         special_tokens: list[str],
         max_bytes: int | None = None,
         consume: bool = False,
-        progress: Callable[[int], object] | None = None,
     ) -> tuple[Bpe, tuple[int, int, float]]: ...
     @staticmethod
     def from_tokens(
