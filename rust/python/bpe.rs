@@ -55,7 +55,8 @@ impl Bpe {
     ) -> PyResult<(Bpe, (u64, u64, f64))> {
         counts.check_pattern(pattern)?;
         let pattern = pattern_of(pattern)?;
-        let counts = if consume { std::mem::take(&mut counts.counts) } else { counts.counts.clone() };
+        let empty = counts.counts.empty();
+        let counts = if consume { std::mem::replace(&mut counts.counts, empty) } else { counts.counts.clone() };
         let (vocab, from) = call_with_job(py, Some(1), None, |job| {
             let learnt = learn(counts, n_merges, max_bytes, job)?;
             Ok((Vocab::trained(pattern, &learnt.merges, &special_tokens)?, learnt.coverage))
