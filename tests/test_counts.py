@@ -84,6 +84,13 @@ def test_counts_that_were_learnt_from_keep_their_folder_for_temporary_files(many
         Corpus.from_iterable([many]).count(into=counts)
 
 
+def test_a_bound_without_room_is_refused_before_any_text_is_read() -> None:
+    texts = iter(["a b"])
+    with pytest.raises(ValueError, match="max_pieces_bytes must be at least 1, got 0"):
+        Tokenizer.train(texts, max_pieces_bytes=0)
+    assert next(texts) == "a b"
+
+
 def test_the_most_frequent_pieces_are_learnt_from_and_a_warning_says_how_many() -> None:
     pieces = {b"ab": 5, b"cdef": 3, b"g": 2}
     with pytest.warns(UserWarning, match="learnt from") as said:

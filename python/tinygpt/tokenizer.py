@@ -97,6 +97,7 @@ class Tokenizer(Vocabulary):
         """
         names = special_names(special_tokens)
         _check_room(vocab_size, special_tokens, pattern)
+        _check_bound(max_pieces_bytes)
         corpus = as_corpus(source)
         counts = corpus.count(
             pattern=pattern,
@@ -128,6 +129,7 @@ class Tokenizer(Vocabulary):
         learning needs some: they are empty afterwards.
         """
         _check_room(vocab_size, special_tokens, pattern)
+        _check_bound(max_pieces_bytes)
         own = consume or not isinstance(counts, Counts)
         counted = counts if isinstance(counts, Counts) else Counts(dict(counts))
         return cls._learnt(counted, vocab_size, pattern, special_tokens, max_pieces_bytes, consume=own)
@@ -144,8 +146,6 @@ class Tokenizer(Vocabulary):
         consume: bool,
     ) -> "Tokenizer":
         """A tokenizer learnt from counts, whose memory is given back first where they are not wanted any longer."""
-        if max_pieces_bytes is not None and max_pieces_bytes < 1:
-            raise ValueError(f"max_pieces_bytes must be at least 1, got {max_pieces_bytes}")
         names = special_names(special_tokens)
         wanted = 0 if pattern == "byte" else vocab_size - 256 - len(names)
         how: dict[str, Any] = {
@@ -531,6 +531,11 @@ def _check_room(vocab_size: int, special_tokens: Sequence[str] | Mapping[str, in
             raise ValueError(
                 f"the id of {name} must be from {taken} (bytes and merges come before) to {_MAX_IDS - 1}, got {id}"
             )
+
+
+def _check_bound(max_pieces_bytes: int | None) -> None:
+    if max_pieces_bytes is not None and max_pieces_bytes < 1:
+        raise ValueError(f"max_pieces_bytes must be at least 1, got {max_pieces_bytes}")
 
 
 _MAX_IDS = 1 << 21
