@@ -1,7 +1,7 @@
 //! How often each piece occurs. Counting is a sum: counts of parts, wherever they were made, add up.
 //!
-//! Each thread counts in a [`Tally`] of bounded size, which is added to the common
-//! [`Counts`] when it is full; those are in 64 parts by hash, each under its own lock.
+//! Each thread counts in a [`Tally`] of bounded size, which is added to the common [`Counts`] when it is full; those are in
+//! 64 parts by hash, each under its own lock.
 //!
 //! A part is bounded, too: when it is full it is written, sorted by hash, as a run to a file without a name, and starts
 //! anew. What a part holds is the sum of its runs and its table. As counts are exact wherever they lie, nothing that is
@@ -115,7 +115,7 @@ impl Part {
     }
 }
 
-/// Piece to number of occurrences: some ten thousands of kilobytes in memory, the rest in a file without a name.
+/// Piece to number of occurrences: up to 75 MB in memory, the rest in a file without a name.
 ///
 /// # Example
 ///
@@ -200,7 +200,7 @@ impl Counts {
     ///
     /// # Errors
     ///
-    /// A count passes 2^64 - 1, or the disk refuses.
+    /// A count passes 2^64 - 1; or the disk refuses, which may leave a part of `other` added.
     pub fn merge(&mut self, other: &Counts) -> Result<()> {
         let largest = |counts: &Counts| counts.parts.iter().map(Part::largest).max().unwrap_or(0);
         if largest(self).checked_add(largest(other)).is_none() {

@@ -259,7 +259,8 @@ class Corpus:
             special_tokens: Names that are cut out of the text first.
             max_bytes: Count a sample of at most so many bytes, spread over the files; of an iterable, the first ones.
             max_documents: Count a sample of at most so many documents, likewise; of a sequence, spread over it.
-            into: Counts to which these are added, and which are returned; None makes new ones.
+            into: Counts to which these are added, and which are returned; None makes new ones. They are of no use
+                any longer where counting fails.
             threads: None means the corpus's own choice.
             progress: Told the bytes done and the bytes there are.
         """
