@@ -1,7 +1,6 @@
 """Tokenizer: text to ids and back. The work is done in Rust; this is its face."""
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,10 +15,10 @@ from tinygpt.formats import peers, tokenizerfiles
 from tinygpt.formats.plaintokenizer import PlainTokenizer
 from tinygpt.growth import kept_files
 from tinygpt.manifest import Manifest, check_replaceable
+from tinygpt.mergelearning import MergeLearning
 from tinygpt.shardfolder import ShardFolder, check_ends, key_of
 from tinygpt.specials import END_OF_TEXT, special_ids, special_names
 from tinygpt.staging import WorkFolder
-from tinygpt.tokenids import single
 from tinygpt.tokenview import table
 
 if TYPE_CHECKING:
@@ -90,13 +89,13 @@ class Tokenizer(Encoder):
             ValueError: `vocab_size` has no room for the bytes and the special tokens, or is above 2,097,152; a special
                 token's id is that of a byte or merge; or the text is empty.
         """
-        names = special_names(special_tokens)
-        _check_room(vocab_size, special_tokens, pattern)
-        _check_bound(max_pieces_bytes)
+        wanted = MergeLearning(
+            vocab_size=vocab_size, pattern=pattern, special_tokens=special_tokens, max_pieces_bytes=max_pieces_bytes
+        )
         corpus = as_corpus(source)
         counts = corpus.count(
             pattern=pattern,
-            special_tokens=names,
+            special_tokens=wanted.names,
             max_bytes=max_bytes,
             max_documents=max_documents,
             into=Counts(temporary=temporary),
@@ -105,7 +104,7 @@ class Tokenizer(Encoder):
         )
         if not counts:
             raise ValueError(f"{corpus.name}: no text to learn a tokenizer from")
-        return cls._learnt(counts, vocab_size, pattern, special_tokens, max_pieces_bytes, consume=True)
+        return cls._learnt(wanted, counts, consume=True)
 
     @classmethod
     def from_counts(
@@ -123,50 +122,19 @@ class Tokenizer(Encoder):
         As `train` does, with pieces that were counted before. `consume` gives the memory of `Counts` back before the
         learning needs some: they are empty afterwards.
         """
-        _check_room(vocab_size, special_tokens, pattern)
-        _check_bound(max_pieces_bytes)
+        wanted = MergeLearning(
+            vocab_size=vocab_size, pattern=pattern, special_tokens=special_tokens, max_pieces_bytes=max_pieces_bytes
+        )
         own = consume or not isinstance(counts, Counts)
         counted = counts if isinstance(counts, Counts) else Counts(dict(counts))
-        return cls._learnt(counted, vocab_size, pattern, special_tokens, max_pieces_bytes, consume=own)
+        return cls._learnt(wanted, counted, consume=own)
 
     @classmethod
-    def _learnt(
-        cls,
-        counts: Counts,
-        vocab_size: int,
-        pattern: str,
-        special_tokens: Sequence[str] | Mapping[str, int],
-        max_pieces_bytes: int | None,
-        *,
-        consume: bool,
-    ) -> "Tokenizer":
-        """A tokenizer learnt from counts, whose memory is given back first where they are not wanted any longer."""
-        names = special_names(special_tokens)
-        wanted = 0 if pattern == "byte" else vocab_size - 256 - len(names)
-        how: dict[str, Any] = {
-            "pattern": pattern,
-            "special_tokens": names,
-            "max_bytes": max_pieces_bytes,
-            "consume": consume,
-        }
-        bpe, (taken, there_are, fraction) = Bpe.learn(counts, n_merges=wanted, **how)
-        if taken < there_are:
-            warnings.warn(
-                f"the tokenizer is learnt from {taken:,} of {there_are:,} different pieces, which are {fraction:.2%} "
-                f"of the text: the most frequent, as max_pieces_bytes is {max_pieces_bytes:,}",
-                stacklevel=3,
-            )
-        found = len(bpe.merges())
-        if found < wanted and pattern != "char":  # where every character is one id, there is nothing more to learn
-            warnings.warn(
-                f"no pair of tokens is left after {found} merges, so the vocabulary has {len(bpe)} ids, not "
-                f"{vocab_size}: the text is small for it",
-                stacklevel=3,
-            )
-        if isinstance(special_tokens, Mapping):
-            merges = cls(bpe).merges
-            return cls.from_merges(merges, pattern=pattern, special_tokens=special_tokens)
-        return cls(bpe)
+    def _learnt(cls, wanted: MergeLearning, counts: Counts, *, consume: bool) -> "Tokenizer":
+        learnt = cls(wanted.learn(counts, consume=consume))
+        if isinstance(wanted.special_tokens, Mapping):
+            return cls.from_merges(learnt.merges, pattern=wanted.pattern, special_tokens=wanted.special_tokens)
+        return learnt
 
     @classmethod
     def from_merges(
@@ -392,28 +360,3 @@ class Tokenizer(Encoder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Tokenizer.from_plain, (self.plain(),)
-
-
-def _check_room(vocab_size: int, special_tokens: Sequence[str] | Mapping[str, int], pattern: str) -> None:
-    """Nothing, if bytes, merges and special tokens have an id each; asked before minutes are spent on training."""
-    names = special_names(special_tokens)
-    least = 256 + len(names)
-    if pattern != "byte" and vocab_size < least:
-        extra = f" and {', '.join(names)}" if names else ""
-        raise ValueError(f"vocab_size must be at least {least} (256 bytes{extra}), got {vocab_size}")
-    if vocab_size > _MAX_IDS:
-        raise ValueError(f"vocab_size must be at most {_MAX_IDS}, got {vocab_size}")
-    taken = 256 if pattern == "byte" else vocab_size - len(names)
-    for name, id in special_tokens.items() if isinstance(special_tokens, Mapping) else ():
-        if not taken <= single(id) < _MAX_IDS:
-            raise ValueError(
-                f"the id of {name} must be from {taken} (bytes and merges come before) to {_MAX_IDS - 1}, got {id}"
-            )
-
-
-def _check_bound(max_pieces_bytes: int | None) -> None:
-    if max_pieces_bytes is not None and max_pieces_bytes < 1:
-        raise ValueError(f"max_pieces_bytes must be at least 1, got {max_pieces_bytes}")
-
-
-_MAX_IDS = 1 << 21
