@@ -59,6 +59,7 @@ mod shard;
 mod shards;
 mod slots;
 mod sources;
+mod tally;
 mod transformer;
 mod vocab;
 
