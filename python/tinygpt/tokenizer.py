@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tinygpt._core import MAX_PIECES_BYTES, Bpe, Counts, FormatError, ShardSet
 from tinygpt.chattemplate import CHAT_TEMPLATE, knows_chats
-from tinygpt.corpus import Progress, Source, as_corpus
+from tinygpt.corpus import Progress
+from tinygpt.corpussource import Source, as_corpus
 from tinygpt.encoder import Encoder
 from tinygpt.formats import peers, tokenizerfiles
 from tinygpt.formats.plaintokenizer import PlainTokenizer
