@@ -665,6 +665,16 @@ def test_a_run_records_its_sessions_and_keeps_a_page(tmp_path: Path) -> None:
     assert "6 of 6 steps" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.parametrize(("save_every", "n_pages"), [(3, 2), (4, 1)])
+def test_a_page_is_written_at_a_save_and_once_at_the_end(
+    save_every: int, n_pages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, renamed = list[str](), Path.replace
+    monkeypatch.setattr(Path, "replace", lambda old, new: (written.append(Path(new).name), renamed(old, new))[1])
+    Trainer(model(), stream(), None, replace(CONFIG, max_steps=4, save_every=save_every), folder=tmp_path).fit()
+    assert written.count("report.html") == n_pages
+
+
 def test_a_run_that_diverges_says_so_on_its_page(tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning), pytest.raises(RuntimeError, match="training diverged"):
         spiked(SPIKED, {41, 42, 43}, tmp_path).fit()

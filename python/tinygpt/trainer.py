@@ -359,7 +359,7 @@ class Trainer:
                 if report.sample is not None:
                     prompt = self.config.sample_prompt + ("\n" if self.is_chat else "")
                     display.line(f"sample after step {report.step}: {prompt}{report.sample}\n")
-                if report.saved is not None:
+                if report.saved is not None and self._why_ended() is None:  # the end has a page of its own
                     page.refresh()
         progress = self._progress
         return TrainResult(
