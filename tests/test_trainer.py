@@ -680,6 +680,7 @@ def test_a_run_that_diverges_says_so_on_its_page(tmp_path: Path) -> None:
         spiked(SPIKED, {41, 42, 43}, tmp_path).fit()
     page = (tmp_path / "report.html").read_text()
     assert ("ended: RuntimeError: training diverged" in page, "Steps skipped" in page) == (True, True)
+    assert "no text is held out" in page  # a finding of doctor's
 
 
 def test_a_loop_that_was_left_is_recorded_as_left(tmp_path: Path) -> None:
