@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -669,10 +670,15 @@ def test_a_run_records_its_sessions_and_keeps_a_page(tmp_path: Path) -> None:
 def test_a_page_is_written_at_a_save_and_once_at_the_end(
     save_every: int, n_pages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written, renamed = list[str](), Path.replace
-    monkeypatch.setattr(Path, "replace", lambda old, new: (written.append(Path(new).name), renamed(old, new))[1])
+    written, rename = Counter[str](), Path.replace
+
+    def counted(old: Path, new: Path) -> Path:
+        written[Path(new).name] += 1
+        return rename(old, new)
+
+    monkeypatch.setattr(Path, "replace", counted)
     Trainer(model(), stream(), None, replace(CONFIG, max_steps=4, save_every=save_every), folder=tmp_path).fit()
-    assert written.count("report.html") == n_pages
+    assert written["report.html"] == n_pages
 
 
 def test_a_run_that_diverges_says_so_on_its_page(tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 """Checks of a run's course: what its settings and its metrics alone give away. Each is a function of the record."""
 
 import math
-from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from statistics import median
 
-from tinygpt.diagnosis.curves import at, loss_spikes, smoothed, usual_difference
+from tinygpt.diagnosis.curves import at, highest_median, loss_spikes, smoothed, usual_difference
 from tinygpt.diagnosis.finding import Finding
 from tinygpt.diagnosis.record import Measured, Record
 
@@ -261,7 +260,7 @@ def slow(record: Record) -> Finding | None:
     if len(speeds) < SLOW_LINES or (rows[-1].get("seconds") or 0.0) < SLOW_SECONDS:
         return None
     part = max(SLOW_LINES // 4, len(speeds) // 4)
-    best, last = _highest_median(speeds, part), median(speeds[-part:])
+    best, last = highest_median(speeds, part), median(speeds[-part:])
     measured = ((record.facts or {}).get("engine") or {}).get("tokens_per_second")
     promised = measured * record.target_share if measured else 0.0
     if last >= SLOW_FRACTION * max(best, promised):
@@ -275,17 +274,6 @@ def slow(record: Record) -> Finding | None:
         advice="see what else runs on these cores, and whether memory is short (--ram, a smaller --micro-batch); where "
         "it is a machine that others share, wait",
     )
-
-
-def _highest_median(values: Sequence[float], part: int) -> float:
-    """The highest median of so many values in a row; sorting each row anew takes 15 s of 100,000 values."""
-    window = sorted(values[:part])
-    best = median(window)
-    for gone, new in zip(values, values[part:], strict=False):
-        del window[bisect_left(window, gone)]
-        insort(window, new)
-        best = max(best, (window[(part - 1) // 2] + window[part // 2]) / 2)
-    return best
 
 
 def usual_rate(n_parameters: int) -> float:
