@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygpt.metrics import scalars
+from tinygpt.values import finite
 
 Array = npt.NDArray[np.float64]
 _MOST_POINTS = 1 << 16
@@ -156,7 +157,8 @@ class Curves:
             column = self.columns.get(name)
             if column is None:
                 column = self.columns[name] = Column()
-            column.add(step, value if type(value) is float else _float(value))
+            number = finite(value)
+            column.add(step, math.nan if number is None else number)
         if line.get("skipped"):
             self.skipped.add(step, 0.0)
         if isinstance(line.get("sample"), str):
@@ -177,13 +179,6 @@ class Curves:
         places = np.interp(steps, known, np.maximum.accumulate(np.nan_to_num(other.values())))
         inside = (steps >= known[0]) & (steps <= known[-1])
         return places[inside], column.values()[inside]
-
-
-def _float(value: object) -> float:
-    try:
-        return float(value) if isinstance(value, int | float) else math.nan
-    except OverflowError:  # a whole number that no float holds
-        return math.nan
 
 
 def _lines(path: Path, offset: int) -> Iterator[bytes]:
