@@ -134,7 +134,7 @@ def run_facts(folder: Path, *, curves: Curves | None = None, evaluation: Path | 
     curves = curves or Curves()
     curves.read_on(folder / METRICS)
     notes: list[str] = []
-    newest = next((path for step in reversed(steps) if (path := runfolder.step_folder(folder, step))), None)
+    newest = runfolder.step_folder(folder, steps[-1]) if steps else None
     saved = {} if newest is None else _object(newest / "trainer.json", notes)
     setting = dict(sessions[-1].facts) if sessions else saved
     setting |= {name: _mapping(setting.get(name)) for name in ("model", "config", "engine", "environment", "data")}

@@ -204,7 +204,7 @@ class _Shown:
 
 def _tokenizer(run: RunFacts) -> tuple[TokenizerPage | None, list[str]]:
     """What there is to say of the tokenizer, and why nothing, where its files are damaged."""
-    newest = next((runfolder.step_folder(run.folder, step) for step in sorted(run.checkpoints, reverse=True)), None)
+    newest = runfolder.step_folder(run.folder, max(run.checkpoints)) if run.checkpoints else None
     prepared = [(each.folder, each.manifest) for each in run.sources if each.folder and each.manifest]
     try:
         return tokenizer_page(newest, prepared), []
