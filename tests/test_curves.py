@@ -74,6 +74,20 @@ def test_a_long_column_keeps_its_extremes_and_its_end(seed: int, n: int) -> None
     assert (np.diff(column.steps()) > 0).all()
 
 
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.5, math.nan]), max_size=20), st.integers(0, 20), st.integers(0, 20))
+def test_figures_of_a_column_are_those_of_its_finite_values(values: list[float], first: int, last: int) -> None:
+    column = Column()
+    for i, value in enumerate(values):
+        column.add(i + 1, value)
+    known = {i + 1: value for i, value in enumerate(values) if not math.isnan(value)}
+    inside = sorted(value for step, value in known.items() if first < step <= last)
+    lowest = min(((value, step) for step, value in known.items()), default=None)
+    assert column.lowest() == (None if lowest is None else lowest[::-1])
+    assert column.at_step(first) == known.get(first)
+    assert column.median(first, last) == (inside[len(inside) // 2] if inside else None)
+    assert column.most(first, last) == max(inside, default=None)
+
+
 def test_gaps_survive_thinning() -> None:
     column = Column()
     for step in range(70_000):

@@ -43,6 +43,11 @@ def diagnose(path: str | Path) -> list[Finding]:
     return list(examine(path).findings)
 
 
+def course_findings(path: str | Path) -> list[Finding]:
+    """What the course of a run shows to be wrong, as in `diagnose`; its text is not looked at, which takes long."""
+    return list(findings_of(read_record(path), None))
+
+
 def examine(path: str | Path, *, progress: Progress | None = None) -> Diagnosis:
     """`diagnose`, with the record that it was made from and what was left out.
 
