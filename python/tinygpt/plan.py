@@ -19,8 +19,6 @@ import tyro
 from tinygpt.command import run
 from tinygpt.config import read
 from tinygpt.modelconfig import GPTConfig
-from tinygpt.planning import plan
-from tinygpt.planreport import plan_lines
 from tinygpt.reading import Reading
 from tinygpt.trainconfig import TrainConfig
 
@@ -67,9 +65,15 @@ def _plan(argv: Sequence[str]) -> int:
     groups = {"": PlanFlags, "text": Reading, "model": GPTConfig, "training": TrainConfig}
     options = read(argv, groups, prog="tinygpt plan", description=about, defaults={"vocab_size": 8192})
     flags, reading, config = options.build(PlanFlags), options.build(Reading), options.build(TrainConfig)
-    options.build(GPTConfig)
+    # Width and heads that are not given are for the plan to choose.
+    is_known = {"d_model", "n_head"} <= options.given(GPTConfig).keys()
+    options.build(GPTConfig, **({} if is_known else {"d_model": 2, "n_head": 1, "n_kv_head": 1}))
     if not flags.paths:
         raise ValueError("PATHS is missing: files or folders of text, or a prepared folder")
+
+    from tinygpt.planning import plan  # not before the flags are read: torch takes seconds
+    from tinygpt.planreport import plan_lines
+
     fixed = options.given(GPTConfig) | options.given(TrainConfig)
     fixed.pop("ram", None)
     found = plan(
