@@ -133,6 +133,8 @@ class Curves:
     """The last line, flat."""
     n_lines: int = 0
     """Lines read."""
+    lines: list[Mapping[str, Any]] | None = None
+    """Lines that were read, whole; None, which is for runs that go on, keeps none."""
     _offset: int = 0
     _is_torn: bool = False
 
@@ -143,7 +145,9 @@ class Curves:
         """Takes the lines that came since the last time, up to a torn one; a file that was cut back is read anew."""
         size = path.stat().st_size if path.is_file() else 0
         if size < self._offset:
-            self.__init__()  # type: ignore[misc]
+            if self.lines is not None:
+                self.lines.clear()
+            self.__init__(lines=self.lines)  # type: ignore[misc]
         if size == self._offset or self._is_torn:
             return
         for raw in _lines(path, self._offset):
@@ -158,6 +162,8 @@ class Curves:
         """Takes a line, as `metrics_line` makes it."""
         self.last, step = scalars(line), line["step"]
         self.n_lines += 1
+        if self.lines is not None:
+            self.lines.append(line)
         for name, value in self.last.items():
             if name in _NO_COLUMNS or isinstance(value, str | list):
                 continue
