@@ -18,7 +18,7 @@ from tinygpt import plan as verb
 from tinygpt import train
 from tinygpt.config import read
 from tinygpt.modelconfig import GPTConfig
-from tinygpt.planning import plan
+from tinygpt.planning import REFERENCES, plan
 from tinygpt.planningrules import heads
 from tinygpt.planreport import plan_lines
 from tinygpt.runchoice import Plan
@@ -93,6 +93,17 @@ def test_more_time_never_gives_worse(seconds: float, factor: float, size: int) -
 def test_more_memory_never_gives_worse() -> None:
     bits = [planned(3600, ram=ram).best.bits_per_byte for ram in ("600M", "1G", "4G", "30G")]
     assert bits == sorted(bits, reverse=True)
+
+
+def test_what_is_foretold_to_take_more_than_there_is_is_not_tried() -> None:
+    tried: list[float] = []
+
+    def noted(config: TrainConfig, shape: GPTConfig) -> Mapping[str, Any]:
+        tried.append(machine(replace(config, ram=None), shape)["memory_bytes"])
+        return machine(config, shape)
+
+    plan(["books"], seconds=8 * 3600, text=TEXT, measure=noted, startup_seconds=5.0, ram="1G")
+    assert max(tried[len(REFERENCES) :]) < 1.1e9
 
 
 def test_a_longer_time_gives_a_larger_model_that_sees_more() -> None:
