@@ -21,6 +21,7 @@ from tinygpt.modelconfig import GPTConfig
 from tinygpt.planning import REFERENCES, plan
 from tinygpt.planningrules import heads
 from tinygpt.planreport import plan_lines
+from tinygpt.planwish import Wish, batch_of, windows_of
 from tinygpt.runchoice import Plan
 from tinygpt.scaling import LAW
 from tinygpt.stepcost import StepCost, n_parameters
@@ -157,6 +158,19 @@ def test_what_goes_together_with_nothing_is_refused_before_anything_is_measured(
 def test_each_limit_is_answered_with_its_steps(limit: dict[str, Any], steps: int) -> None:
     fixed = {"vocab_size": 1024, "block_size": 256, "batch_size": 2, **limit}  # 16 million tokens
     assert planned(3600, replace(TEXT, is_prepared=True), fixed=fixed).notes[0].startswith(f"{steps:,} steps x 512 ")
+
+
+@pytest.mark.parametrize("block_size", [64, 512, 8192])
+def test_passes_that_are_fixed_are_kept_whatever_the_context_is(block_size: int) -> None:
+    wish = Wish(
+        paths=["books"], seconds=600, text=TEXT, reading={}, fixed={"grad_accum": 4}, out=Path("run"), startup_seconds=5
+    )
+    (windows,) = windows_of(wish, block_size)
+    assert (windows, batch_of(wish, windows, block_size)) == (48, (12, 4))
+
+
+def test_a_command_says_nothing_that_train_takes_by_itself() -> None:
+    assert [word for word in ("--optimizer", "--qk-norm", "--seed") if word in planned(600).best.command] == []
 
 
 def test_what_cannot_be_done_is_said() -> None:
