@@ -329,6 +329,8 @@ def _find(path: Path, which: str | int, *, verify: bool) -> Path:
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: {'is a file, name its folder' if path.exists() else 'no such folder'}")
     if (path / "config.json").is_file() or (path / runfolder.CHECKSUMS).is_file():
+        if isinstance(which, int) and which != runfolder.run_and_step(path)[1]:
+            raise ValueError(f"{path} is one model, not a run with a step {which} to take; name the run's folder")
         if verify and (path / runfolder.CHECKSUMS).is_file():
             _verify_model(path)
         return path

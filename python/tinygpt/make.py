@@ -17,7 +17,7 @@ from tinygpt.command import run
 from tinygpt.config import read
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.reading import Reading
-from tinygpt.textflags import TextFlags
+from tinygpt.textflags import TextFlags, fixed_fields
 from tinygpt.trainconfig import TrainConfig
 
 
@@ -45,8 +45,7 @@ def _make(argv: Sequence[str]) -> int:
     flags, reading, config = options.build(MakeFlags), options.build(Reading), options.build(TrainConfig)
     if "WORLD_SIZE" in os.environ:
         raise ValueError("make works in one process; train with several by `torchrun -m tinygpt.train`")
-    fixed = options.given(GPTConfig) | options.given(TrainConfig)
-    fixed.pop("ram", None)
+    fixed = fixed_fields(options)
 
     from tinygpt.project import Project  # only once the flags are right
 

@@ -15,10 +15,8 @@ from pathlib import Path
 from tinygpt.command import run
 from tinygpt.config import read
 from tinygpt.modelconfig import GPTConfig
-from tinygpt.planning import plan
-from tinygpt.planreport import plan_lines
 from tinygpt.reading import Reading
-from tinygpt.textflags import TextFlags
+from tinygpt.textflags import TextFlags, fixed_fields
 from tinygpt.trainconfig import TrainConfig
 
 
@@ -45,9 +43,11 @@ def _plan(argv: Sequence[str]) -> int:
     groups = {"": PlanFlags, "text": Reading, "model": GPTConfig, "training": TrainConfig}
     options = read(argv, groups, prog="tinygpt plan", description=about, defaults={"vocab_size": 8192})
     flags, reading, config = options.build(PlanFlags), options.build(Reading), options.build(TrainConfig)
-    options.build(GPTConfig)
-    fixed = options.given(GPTConfig) | options.given(TrainConfig)
-    fixed.pop("ram", None)
+    fixed = fixed_fields(options)
+
+    from tinygpt.planning import plan  # not before the flags are read: torch takes seconds
+    from tinygpt.planreport import plan_lines
+
     found = plan(
         flags.paths,
         seconds=flags.seconds,

@@ -1,11 +1,15 @@
-"""TextFlags: which text a model is for, and the time there is; the flags of every command that plans one."""
+"""TextFlags: which text a model is for, and the time there is; what the flags of a model leave for a plan to choose."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
+
+from tinygpt.config import Options
+from tinygpt.modelconfig import GPTConfig
+from tinygpt.trainconfig import TrainConfig
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -38,3 +42,17 @@ class TextFlags:
         _ = self.seconds
         if not self.paths:
             raise ValueError("PATHS is missing: files or folders of text, or a prepared folder")
+
+
+def fixed_fields(options: Options) -> dict[str, Any]:
+    """The fields of model and training that the user fixed, but for `ram`, which bounds what is chosen.
+
+    Raises:
+        ValueError: One is out of range, or they do not go together.
+    """
+    # Width and heads that are not given are for the plan to choose.
+    is_known = {"d_model", "n_head"} <= options.given(GPTConfig).keys()
+    options.build(GPTConfig, **({} if is_known else {"d_model": 2, "n_head": 1, "n_kv_head": 1}))
+    fixed = options.given(GPTConfig) | options.given(TrainConfig)
+    fixed.pop("ram", None)
+    return fixed
