@@ -381,9 +381,7 @@ def test_seconds_alone_are_forecast_as_steps_which_are_kept(tmp_path: Path) -> N
 
 
 def test_of_steps_and_seconds_the_first_limit_is_where_the_schedule_ends() -> None:
-    slow, fast = (
-        Trainer(model(), stream(), config=replace(CONFIG, max_steps=n, max_seconds=600)) for n in (10**7, 30)
-    )
+    slow, fast = (Trainer(model(), stream(), config=replace(CONFIG, max_steps=n, max_seconds=600)) for n in (10**7, 30))
     assert (slow.total_steps, fast.total_steps) == (10**7, 30)
     train_to(slow, 21)
     train_to(fast, 21)
