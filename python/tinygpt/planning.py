@@ -27,8 +27,8 @@ from tinygpt.trainconfig import RECIPE, TrainConfig
 
 LEAST_BYTES, LEAST_SECONDS = 100_000, 30
 _EXIT_SECONDS = 1.0
-_MOST_TRIED = 6
-"""Measurements in search of the best choice: some ten seconds each, the first time."""
+_MOST_TRIED, _TRIED_SECONDS = 6, 100
+"""Measurements in search of the best choice, of some ten seconds each the first time; one for so many seconds."""
 REFERENCES = (
     # vocabulary, context, layers, width, windows: small and large in each, so that nothing is foretold far outside
     *((1024, 64, 2, 64, 12), (2048, 64, 4, 128, 12), (4096, 128, 4, 256, 12)),
@@ -222,7 +222,7 @@ class _Search:
 
     def best(self) -> Choice | None:
         """The best that was measured, when no other is foretold to be better, or enough were tried."""
-        for _ in range(_MOST_TRIED):
+        for _ in range(min(_MOST_TRIED, 1 + int(self._wish.seconds / _TRIED_SECONDS))):
             found = self._foretold()
             best = min((choice.bits_per_byte for choice in self._measured), default=math.inf)
             if not found or found[0].bits_per_byte >= best:
