@@ -112,7 +112,7 @@ def plan(
         startup_seconds=_startup_seconds() if startup_seconds is None else startup_seconds,
     )
     next(shapes(wish))  # what does not go together is said before minutes of measuring
-    rows = _reference_rows(measure)
+    rows = reference_rows(measure)
     ram_bytes = TrainConfig(ram=ram).ram_bytes
     room = getattr(measure, "free_bytes", None) if ram_bytes is None else ram_bytes
     found = _offered(wish, rows, measure, room)
@@ -186,8 +186,8 @@ def _reference(
     return shape, TrainConfig(batch_size=windows, optimizer=RECIPE["optimizer"])
 
 
-def _reference_rows(measure: Measure) -> list[Mapping[str, Any]]:
-    """What steps of the references take here."""
+def reference_rows(measure: Measure) -> list[Mapping[str, Any]]:
+    """What steps of the references take here: what every plan begins with."""
     return [_row(config, shape, measure(config, shape)) for shape, config in (_reference(*each) for each in REFERENCES)]
 
 

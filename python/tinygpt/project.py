@@ -20,7 +20,7 @@ from tinygpt import __version__
 from tinygpt._core import FormatError, xxh3_file
 from tinygpt.forecast import duration
 from tinygpt.modelconfig import GPTConfig
-from tinygpt.planning import Machine, Measure, plan
+from tinygpt.planning import Machine, Measure, plan, reference_rows
 from tinygpt.planreport import plan_lines
 from tinygpt.projectend import end_lines, prompt_flags
 from tinygpt.projectstages import EVALUATED, SETTLED, STAGES, Stage, Stages
@@ -126,12 +126,11 @@ class Project:
             self._say(f"[1/{len(STAGES)}] plan: what to train in {duration(seconds)}; the first time takes minutes")
             started = time.perf_counter()
             once = _Once(measure or Machine(device=how["fixed"].get("device", "auto"), say=self._say))
-            given = {**how, "measure": once, "out": self.folder / RUN}
-            given["seconds"] = seconds - EVALUATED * seconds - SETTLED
-            first = plan(paths, **given)
-            # Measuring took of the time, too. What was measured is known now, so the second plan takes a moment.
-            given["seconds"] = max(0.6 * seconds, given["seconds"] - (time.perf_counter() - started))
-            found = plan(paths, text=first.text, **given)
+            reference_rows(once)
+            # Measuring the machine took of the time, too, and measuring what may be chosen will.
+            left = seconds - EVALUATED * seconds - SETTLED - (time.perf_counter() - started) - min(80, 0.2 * seconds)
+            given = {**how, "measure": once, "out": self.folder / RUN, "seconds": max(0.6 * seconds, left)}
+            found = plan(paths, **given)
             for line in plan_lines(found):
                 if not line.startswith("recommended: "):
                     self._say(line)

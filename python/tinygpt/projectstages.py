@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt._core import xxh3_file
+from tinygpt.manifest import Manifest
 from tinygpt.preparation import Preparation
 from tinygpt.runfacts import EVALUATION
 from tinygpt.runfolder import CHECKSUMS, RUN, follow
@@ -146,7 +147,7 @@ class Stages:
     @property
     def _n_judged(self) -> int:
         """Tokens of held-out text to judge the model on, at most; 0 where there are none."""
-        if self._plan["text"]["val_tokens"] == 0:
+        if (self.data / "manifest.json").is_file() and not Manifest.load(self.data).splits.get("val"):
             return 0
         return max(2_000, int(EVALUATED * self._plan["seconds"] * self._best["tokens_per_second"]))
 
