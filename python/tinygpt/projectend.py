@@ -70,8 +70,12 @@ def end_lines(
         others = "".join(f", {name} {value:.2f}" for name, value in facts.judged.others.items())
         line += f"; {bits:.2f} bits per byte of held-out text (foretold {best['bits_per_byte']:.2f}{others})"
     yield line
-    for finding in diagnose(run):
-        yield f"doctor: {finding.what}; {finding.advice}"
+    findings = diagnose(run)
+    wrong = [finding for finding in findings if finding.severity == "wrong"]
+    yield from (f"doctor: {finding.what}; {finding.advice}" for finding in wrong)
+    if not wrong:
+        watched = f", {len(findings)} to watch: tinygpt doctor {run}" if findings else ""
+        yield f"doctor: nothing wrong found{watched}"
     yield ""
     yield "next:"
     yield f"  tinygpt chat {folder}"
