@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -149,13 +150,22 @@ def sized(words: list[str]) -> list[str]:
     return [*words, *more.split()]
 
 
+@cache
+def help_of(verb: str) -> str:
+    """What `tinygpt VERB --help` prints."""
+    done = subprocess.run([sys.executable, "-m", "tinygpt", verb, "--help"], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
 def write_texts(folder: Path) -> None:
     """The files that pages name: books, notes, code, chats, questions, in a few lines each."""
     texts = {
         f"books/{page.stem}.txt": page.read_text(encoding="utf-8") for page in PAGES if page.parent.name != "recipes"
     }
     texts |= {f"notes/{page.name}": page.read_text(encoding="utf-8") for page in PAGES[1:6]}
-    texts |= {f"project/{path.name}": path.read_text(encoding="utf-8") for path in (TOP / "tests").glob("test_c*.py")}
+    project = [path for path in sorted((TOP / "tests").glob("test_*.py")) if path.stat().st_size < 20_000][:8]
+    names = ["main.py", *(f"part{i}.py" for i in range(1, 8))]
+    texts |= {f"project/{name}": path.read_text(encoding="utf-8") for name, path in zip(names, project, strict=True)}
     texts["new/lines.txt"] = "".join(f"The cat sat on mat number {i * 7919 % 1000}.\n" for i in range(40))
     texts["letters.txt"] = texts["new/lines.txt"] * 20
     texts["tinyshakespeare.txt"] = texts["books/README.txt"]

@@ -22,6 +22,7 @@ from pageblocks import (
     Reader,
     blocks_of,
     commands_of,
+    help_of,
     is_slow,
     of_tinygpt,
     refused,
@@ -63,12 +64,6 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
     for page in PAGES:
         text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
         yield from ((page.name, found.split()) for found in re.findall(r"`((?:tinygpt|make) [^`]+)`", text))
-
-
-@cache
-def help_of(verb: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "tinygpt", verb, "--help"], capture_output=True, text=True, check=True)
-    return done.stdout
 
 
 @cache

@@ -48,6 +48,22 @@ class _Knob:
         return typing.get_origin(self.hint) is tuple
 
 
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """One flag of a command, in words for a page."""
+
+    names: tuple[str, ...]
+    """How it is written: `--learning-rate`, `--lr`; of a switch its `--no-` form, too."""
+    values: str
+    """What stands after it, as the help has it; empty for a switch."""
+    default: str
+    """The value without it, `none`, or `required`."""
+    help: str
+    """What it does."""
+    group: str
+    """Heading in the help; empty for the first ones."""
+
+
 class Options:
     """Values for the fields of some dataclasses: what the user gave, and where. Made by `read`."""
 
@@ -123,6 +139,35 @@ def read(
     flags = _read_flags(argv, knobs, prog)
     given = _read_file(str(flags["config"][0]), knobs) if "config" in flags else {}
     return Options(knobs, {**given, **flags}, defaults or {})
+
+
+def flags_of(groups: Mapping[str, type], *, defaults: Mapping[str, Any] | None = None) -> list[Flag]:
+    """What `read` with the same arguments takes, as `--help` shows it.
+
+    Args:
+        groups: Heading in the help -> dataclass; no two share a field.
+        defaults: Field -> default that replaces its own, or that it lacks.
+
+    Example:
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Model:
+        ...     bias: bool = False
+        >>> flags_of({"model": Model})[0].names
+        ('--bias', '--no-bias')
+    """
+    described = []
+    for knob in _all_knobs(groups).values():
+        default = (defaults or {}).get(knob.name, knob.default)
+        negation = (f"--no-{knob.flag[2:]}",) if _is_switch(knob) else ()
+        flag = Flag(
+            names=(knob.flag, *_aliases(knob), *negation),
+            values="" if _is_switch(knob) or knob.positional else symbol(knob.hint),
+            default=_default_word(default),
+            help=knob.help,
+            group=knob.group,
+        )
+        described.append(flag)
+    return described
 
 
 def load(path: str | Path, groups: Mapping[str, type]) -> dict[str, Any]:
@@ -301,7 +346,7 @@ def _print_help(knobs: Mapping[str, _Knob], prog: str, description: str, default
             help=knob.help,
             metavar=_metavar(knob),
             help_behavior_hint="" if default in (None, (), "") else f"({shown})",
-            aliases=[f"--{short}" for short, name in SHORT.items() if name == knob.name],
+            aliases=_aliases(knob),
         )
         hint: Any = Annotated[knob.hint, arg]
         if knob.positional:
@@ -315,6 +360,19 @@ def _print_help(knobs: Mapping[str, _Knob], prog: str, description: str, default
     ]
     whole = make_dataclass("options", [*top, *nested], kw_only=True)
     tyro.cli(whole, prog=prog, description=description, args=["--help"], config=(tyro.conf.OmitArgPrefixes,))
+
+
+def _aliases(knob: _Knob) -> list[str]:
+    """The flag's shorter names."""
+    return [f"--{short}" for short, name in SHORT.items() if name == knob.name]
+
+
+def _default_word(default: Any) -> str:
+    """A default for a page: of a switch on or off, `none` where there is nothing."""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    words: dict[Any, str] = {MISSING: "required", None: "none", (): "none", "": "empty"}
+    return words[default] if default in words else _shown(default)
 
 
 def _shown(default: Any) -> str:
