@@ -132,7 +132,7 @@ def python_pages() -> Iterator[tuple[str, str]]:
         yield f"{name}.md", f"::: tinygpt.{name}\n{bare}"
     modules = [f"| [`tinygpt.{name}`]({name}.md) | {about} |" for name, about in MODULES.items()]
     for name in MODULES:
-        yield f"{name}.md", f"::: tinygpt.{name}\n"
+        yield f"{name}.md", f"::: tinygpt.{name}\n    options:\n      show_root_full_path: true\n"
     head = ["# Python", "", "Everything that the commands do is in the library, made for notebooks and scripts.", ""]
     table = ["|---|---|"]
     whole = [
