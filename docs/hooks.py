@@ -26,6 +26,7 @@ MODULES = {
     "choices": "Questions with choices.",
     "memorisation": "What a model has by heart.",
     "diagnosis": "What is wrong with a run.",
+    "project": "From a text to a model in one folder.",
     "planning": "What to train on a text in the time there is.",
     "exporting": "A model for another program.",
     "foreigntokenizer": "Tokenizers of others.",

@@ -1,19 +1,15 @@
 //! How often each piece occurs. Counting is a sum: counts of parts, wherever they were made, add up.
 //!
-//! Each thread counts in a [`Tally`] of bounded size, which is added to the common
-//! [`Counts`] when it is full; those are in 64 parts by hash, each under its own lock.
+//! [`Counts`] are in 64 parts by hash, so that threads that add to them seldom meet ([`CommonCounts`]).
 //!
-//! A part is bounded, too: when it is full it is written, sorted by hash, as a run to a file without a name, and starts
-//! anew. What a part holds is the sum of its runs and its table. As counts are exact wherever they lie, nothing that is
-//! made of them depends on when a part was full.
+//! A part is bounded: when it is full it is written, sorted by hash, as a run to a file without a name, and starts anew.
+//! What a part holds is the sum of its runs and its table. As counts are exact wherever they lie, nothing that is made of
+//! them depends on when a part was full.
 
 use crate::error::{Error, Result};
-use crate::key::{Key, SHORT_BYTES, hash_long, hash_piece};
-use crate::memory::prefetch;
+use crate::key::{Key, SHORT_BYTES, hash_piece};
 use crate::piecetable::{Slot, Table, hash_of};
-use crate::pretokenize::{Bounds, Pattern, Scanner};
 use crate::runs::{Run, RunFile, for_each_sum};
-use aho_corasick::AhoCorasick;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -115,7 +111,7 @@ impl Part {
     }
 }
 
-/// Piece to number of occurrences: some ten thousands of kilobytes in memory, the rest in a file without a name.
+/// Piece to number of occurrences: up to 75 MB in memory, the rest in a file without a name.
 ///
 /// # Example
 ///
@@ -170,6 +166,19 @@ impl Counts {
         Counts::with(Spill { limits, ..Spill::default() })
     }
 
+    /// All of them, each piece once.
+    #[cfg(test)]
+    pub(crate) fn to_map(&self) -> std::collections::BTreeMap<Vec<u8>, u64> {
+        let mut all = std::collections::BTreeMap::new();
+        self.for_each(|piece, n| {
+            assert_eq!(all.insert(piece.to_vec(), n), None);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(all.len() as u64, self.len().unwrap());
+        all
+    }
+
     /// No counts, kept where these are.
     #[must_use]
     pub fn empty(&self) -> Self {
@@ -200,7 +209,7 @@ impl Counts {
     ///
     /// # Errors
     ///
-    /// A count passes 2^64 - 1, or the disk refuses.
+    /// A count passes 2^64 - 1; or the disk refuses, which may leave a part of `other` added.
     pub fn merge(&mut self, other: &Counts) -> Result<()> {
         let largest = |counts: &Counts| counts.parts.iter().map(Part::largest).max().unwrap_or(0);
         if largest(self).checked_add(largest(other)).is_none() {
@@ -286,7 +295,7 @@ impl CommonCounts {
     }
 
     /// Adds all of `table`, which holds hashes of every part.
-    fn add(&self, table: &Table) -> Result<()> {
+    pub(crate) fn add(&self, table: &Table) -> Result<()> {
         // In the order of their hashes, but for a few that wrapped around the table's end.
         let slots: Vec<&Slot> = table.slots.iter().filter(|slot| slot.count != 0).collect();
         for slots in slots.chunk_by(|a, b| part_of(hash_of(a.key)) == part_of(hash_of(b.key))) {
@@ -298,127 +307,13 @@ impl CommonCounts {
     }
 }
 
-/// What one thread has counted since it last added it to the common counts.
-#[derive(Debug)]
-pub(crate) struct Tally<'a> {
-    table: Table,
-    common: &'a CommonCounts,
-    bounds: Bounds,
-    found: Vec<(Key, u64)>,
-}
-
-/// Slots of a tally: 6 MB.
-const TALLY_SLOTS: usize = 1 << 18;
-/// Bytes of long pieces that a tally holds.
-const TALLY_BYTES: usize = 4 << 20;
-
-impl<'a> Tally<'a> {
-    pub(crate) fn new(common: &'a CommonCounts) -> Self {
-        Tally { table: Table::with_slots(1 << 12, 0), common, bounds: Bounds::default(), found: Vec::new() }
-    }
-
-    /// Adds every piece of `text`, leaving out what `specials` finds.
-    pub(crate) fn add_text(&mut self, text: &str, pattern: &Pattern, specials: Option<&AhoCorasick>) -> Result<()> {
-        let mut from = 0;
-        for found in specials.iter().flat_map(|specials| specials.find_iter(text)) {
-            self.add_pieces(&text[from..found.start()], pattern)?;
-            from = found.end();
-        }
-        self.add_pieces(&text[from..], pattern)
-    }
-
-    fn add_pieces(&mut self, text: &str, pattern: &Pattern) -> Result<()> {
-        let mut scanner = Scanner::new(pattern, text);
-        let mut bounds = std::mem::take(&mut self.bounds);
-        while scanner.fill(&mut bounds) {
-            self.add_batch(text.as_bytes(), bounds.as_slice())?;
-        }
-        self.bounds = bounds;
-        Ok(())
-    }
-
-    fn add_batch(&mut self, text: &[u8], bounds: &[usize]) -> Result<()> {
-        if self.table.used + bounds.len() > TALLY_SLOTS / 2 || self.table.store.len() > TALLY_BYTES {
-            self.flush()?;
-        }
-        // Once for all: a table that grew in between would have made the places asked for useless, too.
-        self.table.reserve(bounds.len());
-        self.found.clear();
-        for bound in bounds.windows(2) {
-            let (start, length) = (bound[0], bound[1] - bound[0]);
-            if length <= SHORT_BYTES {
-                let key = Key::short(text, start, length);
-                let hash = key.hash();
-                prefetch(&self.table.slots, self.table.place(hash));
-                self.found.push((key, hash));
-            } else {
-                let piece = &text[start..bound[1]];
-                self.table.add_long(piece, hash_long(piece), 1)?;
-            }
-        }
-        for &(key, hash) in &self.found {
-            self.table.add_one(key, hash);
-        }
-        Ok(())
-    }
-
-    /// Adds what was counted to the common counts.
-    pub(crate) fn flush(&mut self) -> Result<()> {
-        self.common.add(&self.table)?;
-        self.table.clear(TALLY_SLOTS, TALLY_BYTES);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vocab::special_finder;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    fn all(counts: &Counts) -> BTreeMap<Vec<u8>, u64> {
-        let mut all = BTreeMap::new();
-        counts
-            .for_each(|piece, n| {
-                assert_eq!(all.insert(piece.to_vec(), n), None);
-                Ok(())
-            })
-            .unwrap();
-        assert_eq!(all.len() as u64, counts.len().unwrap());
-        all
-    }
-
-    fn count(texts: &[&str], specials: &[&str], into: Counts) -> Counts {
-        let finder = special_finder(&specials.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
-        let common = CommonCounts::new(into);
-        for text in texts {
-            let mut tally = Tally::new(&common);
-            tally.add_text(text, &Pattern::Gpt2, finder.as_ref()).unwrap();
-            tally.flush().unwrap();
-        }
-        common.into_counts()
-    }
-
     proptest! {
-        #[test]
-        fn counts_are_those_of_a_plain_map(texts in prop::collection::vec("( ?[a-c]{1,3}| ?[a-b]{14,18}|[ \n]{1,3}|é){0,60}", 0..4)) {
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            let mut expected = BTreeMap::new();
-            for text in &texts {
-                Pattern::Gpt2.pieces(text).for_each(|piece| *expected.entry(piece.to_vec()).or_insert(0) += 1);
-            }
-            prop_assert_eq!(&all(&count(&texts, &[], Counts::new())), &expected);
-            prop_assert_eq!(&all(&count(&texts, &[], Counts::tiny(1))), &expected);
-            let mut ordered = Vec::new();
-            count(&texts, &[], Counts::tiny(2)).into_each(true, |piece, n| {
-                ordered.push((hash_piece(piece), piece.to_vec(), n));
-                Ok(())
-            }).unwrap();
-            prop_assert!(ordered.is_sorted());
-            prop_assert_eq!(ordered.into_iter().map(|(_, piece, n)| (piece, n)).collect::<BTreeMap<_, _>>(), expected);
-        }
-
         #[test]
         fn counts_of_parts_add_up(parts in prop::collection::vec(prop::collection::btree_map("[a-b]{1,20}", 1u64..9, 0..40), 1..4), are_tiny in any::<[bool; 4]>()) {
             let (mut sum, mut expected) = (if are_tiny[3] { Counts::tiny(1) } else { Counts::new() }, BTreeMap::new());
@@ -430,16 +325,8 @@ mod tests {
                 }
                 sum.merge(&counts).unwrap();
             }
-            prop_assert_eq!(all(&sum), expected);
+            prop_assert_eq!(sum.to_map(), expected);
         }
-    }
-
-    #[test]
-    fn a_full_tally_is_added_and_starts_anew() {
-        let text: String = (0..TALLY_SLOTS).map(|i| format!(" {i} and-some-longer-word-{i}")).collect();
-        let counts = all(&count(&[&text], &[], Counts::new()));
-        assert_eq!(counts.values().sum::<u64>(), Pattern::Gpt2.pieces(&text).count() as u64);
-        assert_eq!(counts[&b" and"[..]], TALLY_SLOTS as u64);
     }
 
     #[test]
@@ -448,7 +335,7 @@ mod tests {
             let mut counts = Counts::new();
             counts.add(piece, u64::from(u32::MAX)).unwrap();
             counts.add(piece, u64::from(u32::MAX)).unwrap();
-            assert_eq!(all(&counts), BTreeMap::from([(piece.to_vec(), 2 * u64::from(u32::MAX))]));
+            assert_eq!(counts.to_map(), BTreeMap::from([(piece.to_vec(), 2 * u64::from(u32::MAX))]));
             assert!(counts.add(piece, u64::MAX).is_err());
         }
     }
@@ -458,9 +345,9 @@ mod tests {
         let (mut counts, mut other) = (Counts::tiny(1), Counts::tiny(1));
         (0..999u32).for_each(|i| counts.add(&i.to_le_bytes(), u64::MAX).unwrap());
         (990..1009u32).for_each(|i| other.add(&i.to_le_bytes(), 1).unwrap());
-        let before = all(&counts);
+        let before = counts.to_map();
         assert!(counts.merge(&other).unwrap_err().to_string().contains("passes 2^64 - 1"));
-        assert_eq!(all(&counts), before);
+        assert_eq!(counts.to_map(), before);
     }
 
     #[test]
@@ -471,11 +358,5 @@ mod tests {
         }
         assert!(counts.parts.iter().all(|part| part.table.store.capacity() <= Limits::default().store_bytes));
         assert_eq!(counts.len().unwrap(), 40);
-    }
-
-    #[test]
-    fn special_tokens_are_cut_out_longest_first() {
-        let counts = all(&count(&["x<a><b>x<a>y"], &["<a>", "<a><b>"], Counts::new()));
-        assert_eq!(counts, BTreeMap::from([(b"x".to_vec(), 2), (b"y".to_vec(), 1)]));
     }
 }

@@ -6,28 +6,22 @@
 //!
 //! The algorithm rests on one law: *all occurrences of a pair are born in the one merge that makes the newer of its two
 //! ids, and from then on they only vanish.* So the places of a pair are one slice of an array, written once, and its
-//! count at birth is the largest it will ever have. Two things follow. A lazy heap is exact: pop the pair with the largest
-//! recorded count; if it has lost occurrences since, push it back with what is left. And a pair that is born below a
-//! threshold stays below it: it need not be recorded at all, as long as some recorded pair is above. Most pairs are rare, so
-//! most are never recorded; should the recorded ones run out, the threshold falls and all pairs are counted anew.
+//! count at birth is the largest it will ever have. Most pairs are rare, and most are never recorded ([`Pairs`]); should the
+//! recorded ones run out, the threshold falls and all pairs are counted anew.
 //!
-//! The threshold bounds memory, too. It is a rank, count and ids, as ties are decided; when there are too many pairs, it
-//! rises and most of them go. Places of pairs that were merged or forgotten go when there are too many places, and where that
-//! is not enough places of what has vanished.
-//!
-//! The distinct pieces lie in one array, a slot for each byte. An id of n bytes is written in its first slot and in its
-//! last, with dead slots between, so both neighbours of any id are found in one step, however long the piece is (the
-//! boundary tags of Knuth, The Art of Computer Programming, vol. 1, 2.5). A slot before each piece keeps pieces apart. The
-//! piece's weight stands beside each id, so that one occurrence costs one look at memory.
+//! Places of pairs that were merged or forgotten go when there are too many places, and where that is not enough places of
+//! what has vanished.
 
 use crate::choice::{Choice, Coverage};
 use crate::count::Counts;
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::memory::{give_back, prefetch};
+use crate::memory::give_back;
+use crate::pairs::{Pair, Pairs, Rank, at_least, ids, key};
+use crate::slots::{Merge, Slots, Three, Width};
+use crate::vocab::MAX_ID;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::ops::Range;
 
 /// What was learnt, and what from.
@@ -44,7 +38,8 @@ pub struct Learnt {
 ///
 /// # Errors
 ///
-/// The job was cancelled, the disk refuses, or the pieces taken are longer than 2 GB together.
+/// The job was cancelled, the disk refuses, the pieces taken are longer than 2 GB together, or more merges are wanted than a
+/// vocabulary has ids.
 ///
 /// # Example
 ///
@@ -57,6 +52,9 @@ pub struct Learnt {
 /// # Ok::<(), tinygpt::Error>(())
 /// ```
 pub fn learn(counts: Counts, n_merges: usize, max_bytes: Option<u64>, job: &mut Job) -> Result<Learnt> {
+    if n_merges > MAX_MERGES {
+        return Err(Error::Invalid(format!("n_merges must be at most {MAX_MERGES}, got {n_merges}")));
+    }
     let choice = Choice::new(&counts, max_bytes, job)?;
     job.tick()?;
     let n_slots = choice.n_slots()?;
@@ -90,76 +88,6 @@ fn run<W: Width>((mut learner, coverage): (Learner<W>, Coverage), n_merges: usiz
         give_back();
     }
     Ok(Learnt { merges, coverage })
-}
-
-/// How wide ids and numbers of weights are.
-trait Width: Copy + Eq {
-    /// Marks a slot between two pieces.
-    const EDGE: Self;
-    /// Marks a slot inside an id.
-    const DEAD: Self;
-    /// The number, which fits.
-    fn new(number: u32) -> Self;
-    fn get(self) -> u32;
-}
-
-impl Width for u16 {
-    const EDGE: u16 = u16::MAX;
-    const DEAD: u16 = u16::MAX - 1;
-    fn new(number: u32) -> u16 {
-        number as u16
-    }
-    fn get(self) -> u32 {
-        self.into()
-    }
-}
-
-/// Three bytes: vocabularies have at most 2^21 ids.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Three([u8; 3]);
-
-impl Width for Three {
-    const EDGE: Three = Three([255; 3]);
-    const DEAD: Three = Three([254, 255, 255]);
-    fn new(number: u32) -> Three {
-        let [a, b, c, _] = number.to_le_bytes();
-        Three([a, b, c])
-    }
-    fn get(self) -> u32 {
-        let [a, b, c] = self.0;
-        u32::from_le_bytes([a, b, c, 0])
-    }
-}
-
-/// What is known of a pair of ids.
-struct Pair {
-    count: u64,
-    /// Its places in `Learner::places`: the first, and how many.
-    start: u32,
-    n: u32,
-}
-
-impl Pair {
-    fn places(&self) -> Range<usize> {
-        self.start as usize..self.start as usize + self.n as usize
-    }
-}
-
-/// Count and key of a pair: the largest is merged next.
-type Rank = (u64, Reverse<u64>);
-
-/// A pair as one number, ordered as the rule of ties wants.
-fn key(left: u32, right: u32) -> u64 {
-    u64::from(left) << 32 | u64::from(right)
-}
-
-fn ids(key: u64) -> (u32, u32) {
-    ((key >> 32) as u32, key as u32)
-}
-
-/// The pairs that count so much.
-fn at_least(count: u64) -> Rank {
-    (count, Reverse(u64::MAX))
 }
 
 /// How much is held in memory. None of it changes what is learnt.
@@ -211,6 +139,8 @@ impl Neighbours {
     }
 }
 
+/// Ids of a vocabulary, but for the bytes.
+const MAX_MERGES: usize = MAX_ID as usize - 255;
 /// Slots from which on freed memory is given back.
 const GIVE_BACK_SLOTS: usize = 4 << 20;
 /// Places between two looks at whether to stop.
@@ -220,84 +150,50 @@ const AHEAD: usize = 16;
 /// In the place of a place: the pair is not recorded.
 const UNRECORDED: usize = usize::MAX;
 
-/// An id and the number of its piece's weight.
-#[derive(Clone, Copy)]
-struct Slot<W> {
-    id: W,
-    weight: W,
-}
-
 struct Learner<W> {
-    /// Ids at the first and last slot that each covers; see the head of this file.
-    slots: Vec<Slot<W>>,
-    weights: Vec<u64>,
-    /// Bytes of each id.
-    lengths: Vec<u32>,
+    slots: Slots<W>,
     /// First slots of occurrences, each pair's in one ascending slice.
     places: Vec<u32>,
-    /// Every pair that ranks as high as `threshold`, and some that did.
-    pairs: FxHashMap<u64, Pair>,
-    threshold: Rank,
+    pairs: Pairs,
     limits: Limits,
-    heap: BinaryHeap<Rank>,
     before: Neighbours,
     after: Neighbours,
 }
 
 impl<W: Width> Learner<W> {
     fn new(counts: Counts, choice: Choice, threshold: u64, limits: Limits, job: &mut Job) -> Result<(Self, Coverage)> {
-        let edge = Slot { id: W::EDGE, weight: W::new(0) };
-        let mut slots = Vec::with_capacity(choice.n_slots()?);
-        let coverage = choice.take(counts, job, |piece, weight| {
-            slots.push(edge);
-            slots.extend(piece.iter().map(|byte| Slot { id: W::new(u32::from(*byte)), weight: W::new(weight as u32) }));
-        })?;
-        slots.push(edge);
+        let (slots, coverage) = Slots::new(counts, choice, job)?;
         // The tables of counts are gone; what follows needs the room. For few pieces, taking it anew costs more than it gives.
         if slots.len() > GIVE_BACK_SLOTS {
             give_back();
         }
-        let mut learner = Learner {
-            slots,
-            weights: choice.weights,
-            lengths: vec![1; 256],
-            places: Vec::new(),
-            pairs: FxHashMap::default(),
-            threshold: at_least(threshold),
-            limits,
-            heap: BinaryHeap::new(),
-            before: Neighbours::default(),
-            after: Neighbours::default(),
-        };
+        let pairs = Pairs::new(at_least(threshold), limits.pairs);
+        let (before, after) = Default::default();
+        let mut learner = Learner { slots, places: Vec::new(), pairs, limits, before, after };
         learner.find_byte_pairs()?;
         Ok((learner, coverage))
-    }
-
-    fn weight(&self, at: usize) -> u64 {
-        self.weights[self.slots[at].weight.get() as usize]
     }
 
     /// Counts the pairs of bytes, then writes their places down: two passes, so that each slice has its exact length.
     fn find_byte_pairs(&mut self) -> Result<()> {
         let mut sums = vec![(0u64, 0usize); 1 << 16];
-        for (pair, slot, _) in byte_pairs(&self.slots) {
+        for (pair, at) in self.slots.byte_pairs() {
             let (sum, n) = &mut sums[pair];
-            *sum = sum.checked_add(self.weights[slot.weight.get() as usize]).ok_or_else(too_many)?;
+            *sum = sum.checked_add(self.slots.weight(at as usize)).ok_or_else(too_many)?;
             *n += 1;
         }
         let mut start = 0;
         for (pair, (count, n)) in sums.iter_mut().enumerate() {
-            if *n == 0 || *count < self.threshold.0 {
+            let key = key(pair as u32 >> 8, pair as u32 & 255);
+            if *n == 0 || !self.pairs.is_wanted(*count, key) {
                 *n = UNRECORDED;
                 continue;
             }
-            let key = key(pair as u32 >> 8, pair as u32 & 255);
             self.pairs.insert(key, Pair { count: *count, start: start as u32, n: *n as u32 });
-            self.heap.push((*count, Reverse(key)));
             (*n, start) = (start, start + *n);
         }
         self.places = vec![0; start];
-        for (pair, _, at) in byte_pairs(&self.slots) {
+        for (pair, at) in self.slots.byte_pairs() {
             let next = &mut sums[pair].1;
             if *next != UNRECORDED {
                 self.places[*next] = at;
@@ -310,57 +206,44 @@ impl<W: Width> Learner<W> {
     /// The pair to merge next; none when no piece has two ids left.
     fn most_frequent(&mut self, job: &mut Job) -> Result<Option<(u32, u32)>> {
         loop {
-            let Some((count, Reverse(key))) = self.heap.pop() else {
-                if self.threshold == at_least(1) {
-                    return Ok(None);
-                }
-                self.find_pairs(at_least((self.threshold.0 / 16).max(1)), job)?;
-                continue;
-            };
-            let live = self.pairs.get(&key).map_or(0, |pair| pair.count);
-            if live == count {
-                return Ok(Some(ids(key)));
+            if let Some(pair) = self.pairs.most_frequent() {
+                return Ok(Some(pair));
             }
-            if (live, Reverse(key)) >= self.threshold {
-                self.heap.push((live, Reverse(key)));
-            } else {
-                self.pairs.remove(&key);
-            }
+            let Some(lowest) = self.pairs.lower_threshold() else { return Ok(None) };
+            self.find_pairs(lowest, job)?;
         }
     }
 
     /// Counts all pairs anew and records those that rank as high as `lowest`, the highest of them if they are too many.
     fn find_pairs(&mut self, lowest: Rank, job: &mut Job) -> Result<()> {
-        (self.places, self.pairs, self.heap) = Default::default();
-        self.threshold = lowest;
+        (self.places, self.pairs) = (Vec::new(), Pairs::new(lowest, self.limits.pairs));
+        let mut threshold = lowest;
         let mut found: Vec<(Rank, u32)> = Vec::new();
         // Groups of pairs that are counted apart, as many as it takes to make them small.
         let (mut group, mut n_groups) = (0, 1);
         while group < n_groups {
             job.tick()?;
             let Some(sums) = self.sums(group, n_groups)? else {
-                (group, n_groups) = (0, n_groups * 4);
-                self.threshold = lowest;
+                (group, n_groups, threshold) = (0, n_groups * 4, lowest);
                 found.clear();
                 continue;
             };
-            found.extend(sums.into_iter().map(|(key, (sum, n))| ((sum, Reverse(key)), n)).filter(|(rank, _)| *rank >= self.threshold));
+            found.extend(sums.into_iter().map(|(key, (sum, n))| ((sum, Reverse(key)), n)).filter(|(rank, _)| *rank >= threshold));
             if found.len() >= self.limits.pairs {
                 let middle = self.limits.pairs / 2;
-                self.threshold = found.select_nth_unstable_by_key(middle, |(rank, _)| Reverse(*rank)).1.0;
+                threshold = found.select_nth_unstable_by_key(middle, |(rank, _)| Reverse(*rank)).1.0;
                 found.truncate(middle + 1);
             }
             group += 1;
         }
-        let mut start = 0;
+        let (mut pairs, mut start) = (Pairs::new(threshold, self.limits.pairs), 0);
         for ((count, Reverse(key)), n) in found {
-            self.pairs.insert(key, Pair { count, start, n: 0 });
-            self.heap.push((count, Reverse(key)));
+            pairs.insert(key, Pair { count, start, n: 0 });
             start += n;
         }
-        let (mut places, mut pairs) = (vec![0; start as usize], std::mem::take(&mut self.pairs));
-        self.for_each_pair(|key, at| {
-            if let Some(pair) = pairs.get_mut(&key) {
+        let mut places = vec![0; start as usize];
+        self.slots.for_each_pair(|key, at| {
+            if let Some(pair) = pairs.get_mut(key) {
                 places[pair.places().end] = at as u32;
                 pair.n += 1;
             }
@@ -374,12 +257,12 @@ impl<W: Width> Learner<W> {
     fn sums(&self, group: u64, n_groups: u64) -> Result<Option<FxHashMap<u64, (u64, u32)>>> {
         let mut sums = FxHashMap::<u64, (u64, u32)>::default();
         let mut is_too_many = false;
-        self.for_each_pair(|key, at| {
+        self.slots.for_each_pair(|key, at| {
             if n_groups > 1 && (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % n_groups != group || is_too_many {
                 return Ok(());
             }
             let (sum, n) = sums.entry(key).or_default();
-            *sum = sum.checked_add(self.weight(at)).ok_or_else(too_many)?;
+            *sum = sum.checked_add(self.slots.weight(at)).ok_or_else(too_many)?;
             *n += 1;
             is_too_many = sums.len() > self.limits.pairs;
             Ok(())
@@ -387,36 +270,13 @@ impl<W: Width> Learner<W> {
         Ok(Some(sums).filter(|_| !is_too_many))
     }
 
-    /// Whether another pair would be one too many, or would make their table grow.
-    fn is_full(&self) -> bool {
-        let (n, most) = (self.pairs.len(), self.limits.pairs);
-        n >= most || (n > most / 2 && n == self.pairs.capacity())
-    }
-
-    /// Makes the threshold rise to where three eighths of the recorded pairs are above, and forgets the others: so few that
-    /// their table makes room without growing.
-    fn raise_threshold(&mut self) {
-        let mut ranks = std::mem::take(&mut self.heap).into_vec();
-        ranks.clear();
-        ranks.extend(self.pairs.iter().map(|(key, pair)| (pair.count, Reverse(*key))));
-        let last = ranks.len() * 3 / 8;
-        // Of the recorded ones some may have fallen below it: they do not draw it down.
-        self.threshold = (*ranks.select_nth_unstable_by_key(last, |rank| Reverse(*rank)).1).max(self.threshold);
-        ranks.truncate(last + 1);
-        ranks.retain(|rank| *rank >= self.threshold);
-        self.pairs.retain(|key, pair| (pair.count, Reverse(*key)) >= self.threshold);
-        self.heap = BinaryHeap::from(ranks);
-    }
-
     /// Takes out of the places those of pairs that are merged or forgotten, and, if `is_thorough`, those where something has
     /// changed: a look at each slot, where the rest is moving slices.
     fn forget_places(&mut self, is_thorough: bool) {
-        let mut pairs: Vec<(u64, &mut Pair)> = self.pairs.iter_mut().map(|(key, pair)| (*key, pair)).collect();
-        pairs.sort_unstable_by_key(|(_, pair)| pair.start);
         let mut next = 0;
-        for (key, pair) in pairs {
+        for (key, pair) in self.pairs.by_place() {
             let (left, right) = ids(key);
-            let (left_bytes, left, right) = (self.lengths[left as usize] as usize, W::new(left), W::new(right));
+            let (left_bytes, ids) = (self.slots.length(left) as usize, (W::new(left), W::new(right)));
             let places = pair.places();
             pair.start = next as u32;
             if !is_thorough {
@@ -426,11 +286,11 @@ impl<W: Width> Learner<W> {
             }
             for i in places {
                 if let Some(ahead) = self.places.get(i + AHEAD) {
-                    prefetch(&self.slots, *ahead as usize);
+                    self.slots.prefetch(*ahead);
                 }
-                let at = self.places[i] as usize;
-                if self.slots[at].id == left && self.slots[at + left_bytes].id == right {
-                    self.places[next] = at as u32;
+                let at = self.places[i];
+                if self.slots.holds(at as usize, ids, left_bytes) {
+                    self.places[next] = at;
                     next += 1;
                 }
             }
@@ -439,42 +299,23 @@ impl<W: Width> Learner<W> {
         self.places.truncate(next);
     }
 
-    /// Calls `each` with every pair and its first slot, in order.
-    fn for_each_pair(&self, mut each: impl FnMut(u64, usize) -> Result<()>) -> Result<()> {
-        let mut at = 0;
-        while at + 1 < self.slots.len() {
-            let id = self.slots[at].id;
-            if id == W::EDGE {
-                at += 1;
-                continue;
-            }
-            let next = at + self.lengths[id.get() as usize] as usize;
-            if self.slots[next].id != W::EDGE {
-                each(key(id.get(), self.slots[next].id.get()), at)?;
-            }
-            at = next;
-        }
-        Ok(())
-    }
-
     /// Replaces the pair everywhere by a new id.
     fn merge(&mut self, (left, right): (u32, u32), job: &mut Job) -> Result<()> {
-        let new = u32::try_from(self.lengths.len()).map_err(|_| too_many())?;
-        self.lengths.push(self.lengths[left as usize] + self.lengths[right as usize]);
-        self.before.sums.resize(self.lengths.len(), (0, 0));
-        self.after.sums.resize(self.lengths.len(), (0, 0));
-        let n = self.pairs.get(&key(left, right)).map_or(0, |pair| pair.n as usize);
+        let (new, merge) = self.slots.new_id((left, right));
+        self.before.sums.resize(self.slots.n_ids(), (0, 0));
+        self.after.sums.resize(self.slots.n_ids(), (0, 0));
+        let n = self.pairs.n_places(key(left, right));
         for is_thorough in [false, true] {
             if self.places.len() + 2 * n > self.limits.places {
                 self.forget_places(is_thorough);
             }
         }
-        let Some(pair) = self.pairs.remove(&key(left, right)) else { return Ok(()) };
+        let Some(pair) = self.pairs.remove(key(left, right)) else { return Ok(()) };
         let places = pair.places();
         let is_noted = places.len() <= self.limits.noted;
         let (mut chained, mut made) = ((0, 0), places.start..places.start);
         for first in places.clone().step_by(STEP_PLACES) {
-            let (weight, n) = self.replace(first..places.end.min(first + STEP_PLACES), (left, right, new), is_noted, &mut made);
+            let (weight, n) = self.replace(first..places.end.min(first + STEP_PLACES), &merge, new, is_noted, &mut made);
             chained = (chained.0 + weight, chained.1 + n);
             if places.len() > STEP_PLACES {
                 job.tick()?;
@@ -489,38 +330,20 @@ impl<W: Width> Learner<W> {
 
     /// Writes the new id over every occurrence that is still there, noting which neighbours it has; or else moving
     /// its place to `made`. Where it follows itself, the weights and the number of those places are returned.
-    fn replace(
-        &mut self,
-        places: Range<usize>,
-        (left, right, new): (u32, u32, u32),
-        is_noted: bool,
-        made: &mut Range<usize>,
-    ) -> (u64, usize) {
-        let (left_bytes, right_bytes) = (self.lengths[left as usize] as usize, self.lengths[right as usize] as usize);
-        let new_id = new;
-        let (left, right, new) = (W::new(left), W::new(right), W::new(new));
+    fn replace(&mut self, places: Range<usize>, merge: &Merge<W>, new: u32, is_noted: bool, made: &mut Range<usize>) -> (u64, usize) {
         let (mut chained, mut n_chained) = (0, 0);
         for i in places {
             if let Some(ahead) = self.places.get(i + AHEAD) {
-                prefetch(&self.slots, *ahead as usize);
+                self.slots.prefetch(*ahead);
             }
             let at = self.places[i] as usize;
-            let middle = at + left_bytes;
-            let slot = self.slots[at];
-            // Edges between ids only ever vanish. So a slot that once was the first of `left` is either that still, or
-            // dead, or an end of a longer id: it never is the last slot of another `left`.
-            if slot.id != left || self.slots[middle].id != right {
-                continue;
-            }
-            let behind = middle + right_bytes;
-            let weight = self.weights[slot.weight.get() as usize];
-            let (before, after) = (self.slots[at - 1].id, self.slots[behind].id);
-            if before == new {
+            let Some((before, after, weight)) = self.slots.merge(at, merge) else { continue };
+            if before == W::new(new) {
                 // The pair's own last occurrence, which took this one's `left` for its neighbour: it is the new id now.
                 chained += weight;
                 n_chained += 1;
                 if let Some(last) = self.after.occurrences.last_mut() {
-                    last.0 = new_id;
+                    last.0 = new;
                 }
             } else if before != W::EDGE {
                 self.before.add(before.get(), at, weight, is_noted);
@@ -528,10 +351,6 @@ impl<W: Width> Learner<W> {
             if after != W::EDGE {
                 self.after.add(after.get(), at, weight, is_noted);
             }
-            self.slots[middle - 1].id = W::DEAD;
-            self.slots[middle].id = W::DEAD;
-            self.slots[at].id = new;
-            self.slots[behind - 1].id = new;
             if !is_noted {
                 self.places[made.end] = at as u32;
                 made.end += 1;
@@ -543,14 +362,10 @@ impl<W: Width> Learner<W> {
     /// Takes the lost occurrences off the counts of (neighbour, left) and (right, neighbour).
     fn forget(&mut self, left: u32, right: u32) {
         for &id in &self.before.touched {
-            if let Some(pair) = self.pairs.get_mut(&key(id, left)) {
-                pair.count -= self.before.sums[id as usize].0;
-            }
+            self.pairs.lose(key(id, left), self.before.sums[id as usize].0);
         }
         for &id in &self.after.touched {
-            if let Some(pair) = self.pairs.get_mut(&key(right, id)) {
-                pair.count -= self.after.sums[id as usize].0;
-            }
+            self.pairs.lose(key(right, id), self.after.sums[id as usize].0);
         }
     }
 
@@ -569,16 +384,13 @@ impl<W: Width> Learner<W> {
             for &id in &neighbours.touched {
                 let key = if is_left { key(id, new) } else { key(new, id) };
                 let (count, n) = &mut neighbours.sums[id as usize];
-                if *n == 0 || (*count, Reverse(key)) < self.threshold {
+                if *n == 0 || !self.pairs.is_wanted(*count, key) {
                     *n = UNRECORDED;
                     continue;
                 }
-                self.heap.push((*count, Reverse(key)));
                 self.pairs.insert(key, Pair { count: *count, start: next as u32, n: *n as u32 });
                 (*n, next) = (next, next + *n);
-                if self.is_full() {
-                    self.raise_threshold();
-                }
+                self.pairs.make_room();
             }
             *if is_left { &mut self.before } else { &mut self.after } = neighbours;
         }
@@ -591,7 +403,7 @@ impl<W: Width> Learner<W> {
         for &(id, at) in &self.before.occurrences {
             let next = &mut self.before.sums[id as usize].1;
             if *next != UNRECORDED {
-                self.places[*next] = at - self.lengths[id as usize];
+                self.places[*next] = at - self.slots.length(id);
                 *next += 1;
             }
         }
@@ -602,16 +414,16 @@ impl<W: Width> Learner<W> {
                 *next += 1;
             }
         }
-        let new_bytes = self.lengths[new as usize] as usize;
+        let new_bytes = self.slots.length(new) as usize;
         for i in made {
-            prefetch(&self.slots, self.places[i + AHEAD.min(self.places.len() - 1 - i)] as usize);
+            self.slots.prefetch(self.places[i + AHEAD.min(self.places.len() - 1 - i)]);
             let at = self.places[i] as usize;
-            let (before, after) = (self.slots[at - 1].id, self.slots[at + new_bytes].id);
+            let (before, after) = self.slots.around(at, new_bytes);
             // Of two of the new id in a row, the first one's place is that of their pair.
             if before != W::EDGE && before != W::new(new) {
                 let next = &mut self.before.sums[before.get() as usize].1;
                 if *next != UNRECORDED {
-                    self.places[*next] = at as u32 - self.lengths[before.get() as usize];
+                    self.places[*next] = at as u32 - self.slots.length(before.get());
                     *next += 1;
                 }
             }
@@ -624,13 +436,6 @@ impl<W: Width> Learner<W> {
             }
         }
     }
-}
-
-/// Pairs of adjacent bytes, as one number each, and the first one's slot.
-fn byte_pairs<W: Width>(slots: &[Slot<W>]) -> impl Iterator<Item = (usize, Slot<W>, u32)> {
-    let is_byte = |slot: &Slot<W>| slot.id.get() < 256;
-    let pairs = slots.windows(2).zip(0u32..).filter(move |(pair, _)| is_byte(&pair[0]) && is_byte(&pair[1]));
-    pairs.map(|(pair, at)| ((pair[0].id.get() << 8 | pair[1].id.get()) as usize, pair[0], at))
 }
 
 fn too_many() -> Error {
@@ -733,6 +538,12 @@ mod tests {
     fn counts_beyond_32_bits_decide() {
         let counts: [(&[u8], u64); 3] = [(b"ab", u64::from(u32::MAX) + 2), (b"cd", 5), (b"ef", u64::from(u32::MAX))];
         assert_eq!(learn_from(&counts, 2), [(97, 98), (101, 102)]);
+    }
+
+    #[test]
+    fn more_merges_than_a_vocabulary_has_ids_are_refused() {
+        let result = learn(Counts::new(), (1 << 21) - 255, None, &mut Job::new(Some(1), &mut |_| true).unwrap());
+        assert_eq!(result.unwrap_err().to_string(), "n_merges must be at most 2096896, got 2096897");
     }
 
     #[test]

@@ -45,6 +45,7 @@ mod key;
 mod learn;
 mod memory;
 mod merge;
+mod pairs;
 mod parallel;
 mod piecetable;
 mod pipeline;
@@ -56,7 +57,9 @@ mod runs;
 mod screen;
 mod shard;
 mod shards;
+mod slots;
 mod sources;
+mod tally;
 mod transformer;
 mod vocab;
 

@@ -2,13 +2,12 @@
 //! what no longer.
 //!
 //! One of the two places of the crate with `unsafe`; the other is `transformer`. Tables of pieces are larger than the core's
-//! caches, and nearly all the time of a lookup is the wait for its slot. Asking for the slots of a batch before looking at the first takes encoding of 50 MB from 204
-//! to 229 MB/s (English, new cache) and from 178 to 245 (mixed text, second pass), and learning its merges from 0.59 to
-//! 0.37 s; one thread, an AMD EPYC (Zen 5), medians of five rounds.
+//! caches, and nearly all the time of a lookup is the wait for its slot. Asking for the slots of a batch before looking at
+//! the first takes encoding of 50 MB from 204 to 229 MB/s (English, new cache) and from 178 to 245 (mixed text, second
+//! pass), and learning its merges from 0.59 to 0.37 s; one thread, an AMD EPYC (Zen 5), medians of five rounds.
 //!
 //! Large pages are for what is read from end to end at the speed of memory, the weights of a model and what its streams have
-//! seen: a page of 4 KiB is read in 130 ns, and to find the next one takes as long again. Sixteen streams took 12.0 ms a
-//! token and take 9.6, one took 3.0 and takes 2.6. Tried and lost: large pages for tables and results of the tokenizer, 3 %
+//! seen: sixteen streams took 12.0 ms a token and take 9.6, one took 3.0 and takes 2.6. Tried and lost: large pages for tables and results of the tokenizer, 3 %
 //! with a new cache, nothing elsewhere.
 
 /// Asks for `slice[at]`, if there is one.

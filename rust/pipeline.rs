@@ -6,7 +6,7 @@
 
 use crate::cache::Cache;
 use crate::cleaning::{Cleaning, Reports};
-use crate::count::{CommonCounts, Counts, Tally};
+use crate::count::{CommonCounts, Counts};
 use crate::encode::Encoder;
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -15,6 +15,7 @@ use crate::screen::{DocumentHash, Filters, Judge, Judgement, Screening, Verdicts
 use crate::shard::Origin;
 use crate::shards::set::{EncodedPart, Shards};
 use crate::sources::{Block, Outlet, Position, Source};
+use crate::tally::Tally;
 use crate::vocab::special_finder;
 use std::collections::BTreeMap;
 use std::path::Path;

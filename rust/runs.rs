@@ -121,22 +121,24 @@ impl RunFile {
     /// each record is written again only as often as the number of runs has digits, and the sum of all can be read in
     /// little more memory than that.
     pub(crate) fn settle(self: &Arc<Self>, runs: &mut Vec<Run>, fan_bytes: usize, key_of: KeyOf) -> Result<()> {
-        let mut level = 0;
-        while runs.iter().any(|run| run.level >= level) {
-            let (same, others): (Vec<Run>, Vec<Run>) = runs.drain(..).partition(|run| run.level == level);
-            *runs = others;
+        // Where the disk refuses, the runs are what they were.
+        let (mut settled, mut level) = (runs.clone(), 0);
+        while settled.iter().any(|run| run.level >= level) {
+            let (same, others): (Vec<Run>, Vec<Run>) = settled.into_iter().partition(|run| run.level == level);
+            settled = others;
             let (mut group, mut group_bytes) = (Vec::new(), 0);
             for run in same {
                 group_bytes += run.longest.max(READ_BYTES);
                 group.push(run);
                 if group_bytes >= fan_bytes && group.len() > 1 {
-                    runs.push(self.append_sum(&group, key_of)?);
+                    settled.push(self.append_sum(&group, key_of)?);
                     (group, group_bytes) = (Vec::new(), 0);
                 }
             }
-            runs.append(&mut group);
+            settled.append(&mut group);
             level += 1;
         }
+        *runs = settled;
         Ok(())
     }
 }
@@ -334,6 +336,15 @@ mod tests {
             expected.sort_by_key(|(piece, _)| (key_of(piece), piece.clone()));
             prop_assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn runs_that_cannot_be_summed_are_still_there() {
+        let file = RunFile::new(None).unwrap();
+        let one = records(&BTreeMap::from([(b"a".to_vec(), u64::MAX)]), first_bytes);
+        let mut runs = vec![file.append(&one).unwrap(), file.append(&one).unwrap()];
+        assert!(file.settle(&mut runs, 1, first_bytes).is_err());
+        assert_eq!(runs.len(), 2);
     }
 
     #[test]

@@ -38,6 +38,7 @@ SLOW = {
     r"--verify": "opens what was written with transformers, llama.cpp or onnxruntime",
     r"--to onnx": "traces the model, ten seconds",
     r"^tinygpt plan": "measures the machine, a minute",
+    r"^tinygpt make": "measures the machine, trains, exports: minutes",
     r"^tinygpt bench": "processes of its own, six a round",
     r"^torchrun": "processes that import torch",
     r"--download|--urls": "needs the network",
@@ -147,6 +148,10 @@ def sized(words: list[str]) -> list[str]:
         more = "--iterations 1 --max-bytes 100000"
     elif verb == "plan":
         more = "--time 90s --threads 1"
+    elif verb == "make":
+        more = "--time 60s --threads 1"
+    elif verb == "chat":
+        more = "--max-new-tokens 4 --threads 1"
     return [*words, *more.split()]
 
 
@@ -192,7 +197,7 @@ class Reader:
 
     def __init__(self, folder: Path, beginnings: Path) -> None:
         self.folder = folder
-        self._given = {"data/books", "data/tok", "runs/books", "runs/notes", "runs/chat"}
+        self._given = {"data/books", "data/tok", "runs/books", "runs/notes", "runs/chat", "books-model"}
         self._port = ""
         self._server: subprocess.Popen[bytes] | None = None
         shutil.copytree(beginnings, folder, symlinks=True, dirs_exist_ok=True)
@@ -226,8 +231,13 @@ class Reader:
         words = sized(words)
         if "--out" in words:
             self._make_room(words[words.index("--out") + 1])
+        elif words[0] == "make":
+            self._make_room(f"{Path(words[1]).stem}-model")
         if words[0] == "serve":
             self._serve(words)
+            return
+        if words[0] == "chat":  # it reads what is typed
+            self._process([sys.executable, "-m", "tinygpt", *words])
             return
         code = __main__.main(words)
         allowed = (
@@ -252,7 +262,15 @@ class Reader:
 
     def _process(self, line: list[str], place: str = "") -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(line, cwd=self.folder, capture_output=True, text=True, check=False, env=environment)
+        done = subprocess.run(
+            line,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+            input="Once upon a time\n",
+        )
         errors = done.stderr if done.returncode or line[1] == "-c" else ""
         assert (done.returncode, errors) == (0, ""), f"{place or shlex.join(line)}: {done.stderr}"
 

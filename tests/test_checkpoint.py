@@ -158,10 +158,14 @@ def test_run_folder_gives_best_last_and_any_step(tmp_path: Path) -> None:
         (tmp_path, "last"),
         (tmp_path, 1),
         (tmp_path / "best", "best"),
+        (tmp_path / "best", 1),
+        (tmp_path / "step-0000002", 2),
     ]
-    assert [first_weight(Checkpoint.load(path, which)) for path, which in places] == [1, 2, 1, 1]
+    assert [first_weight(Checkpoint.load(path, which)) for path, which in places] == [1, 2, 1, 1, 1, 2]
     with pytest.raises(FileNotFoundError, match="no checkpoint of step 7 in it; there are 1, 2"):
         Checkpoint.load(tmp_path, 7)
+    with pytest.raises(ValueError, match=r"step-0000001 is one model, not a run with a step 2 to take; name the run"):
+        Checkpoint.load(tmp_path / "step-0000001", 2)
 
 
 def test_damaged_best_gives_a_warning_and_the_newest_whole_one(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """A model beside another on the same documents: what is said follows the interval of the pairs."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tinygpt.comparison import compare
+from tinygpt.comparison import LEAST_DRAWN, compare
+from tinygpt.intervals import Interval, bootstrap_interval, ratio_interval
 
 SIZES = np.array([100, 40, 250, 80, 120, 60, 30, 200])
 WAVES = np.array([1.0, -1.0] * 4)
@@ -28,6 +30,16 @@ def test_pairs_are_told_apart_where_two_separate_intervals_are_not() -> None:
     found = compare((hard - 0.01 * SIZES * (1 + 0.1 * WAVES)) * math.log(2), hard, SIZES)
     assert found is not None
     assert (found.finding, round(found.difference, 3)) == ("better", -0.01)
+
+
+@pytest.mark.parametrize(("n", "interval_of"), [(LEAST_DRAWN - 1, ratio_interval), (LEAST_DRAWN, bootstrap_interval)])
+def test_a_bootstrap_is_drawn_of_twenty_documents_on(n: int, interval_of: Callable[..., Interval | None]) -> None:
+    draw = np.random.default_rng(0)
+    nats, sizes = draw.gamma(4, 3.0, n + 3), draw.integers(1, 40, n + 3)
+    sizes[:3] = 0  # documents without bytes are none of them
+    found = compare(nats * math.log(2), np.zeros(n + 3), sizes)
+    assert found is not None
+    assert (LEAST_DRAWN, found.interval) == (20, interval_of(nats, sizes))
 
 
 def test_of_one_document_the_difference_decides() -> None:

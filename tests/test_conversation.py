@@ -103,7 +103,36 @@ def test_quit_ends_it() -> None:
     assert talk("/quit", "hello") == ""
 
 
-def test_a_model_that_knows_no_chats_is_refused() -> None:
-    plain = Checkpoint(checkpoint().model, Tokenizer.train(["a"], pattern="byte"))
-    with pytest.raises(ValueError, match="the model knows no chats"):
-        Conversation(plain, print)
+def plain(*, block_size: int = 64) -> Checkpoint:
+    tokenizer = Tokenizer.train(["a"], pattern="byte", special_tokens=["<|endoftext|>"])
+    torch.manual_seed(0)
+    shape = GPTConfig(vocab_size=tokenizer.vocab_size, block_size=block_size, n_layer=1, n_head=2, d_model=16)
+    return Checkpoint(GPT(shape).eval(), tokenizer)
+
+
+def test_a_model_of_plain_text_goes_on_with_what_is_said() -> None:
+    one = plain().generate("Once", max_new_tokens=8, seed=3)
+    assert talk("Once\n", of=plain()) == one + "\n"
+    begins_line = "" if one.endswith("\n") else "\n"
+    two = plain().generate(f"Once{one}{begins_line}upon", max_new_tokens=8, seed=4)
+    assert talk("Once", "upon", of=plain()) == f"{one}\n{two}\n"
+
+
+def test_an_empty_line_lets_a_text_go_on() -> None:
+    one = plain().generate("Once", max_new_tokens=8, seed=3)
+    two = plain().generate(f"Once{one}", max_new_tokens=8, seed=4)
+    assert talk("Once", "", of=plain()) == f"{one}\n{two}\n"
+    assert talk("", of=plain()) == plain().generate("", max_new_tokens=8, seed=3) + "\n"
+    assert talk("", of=checkpoint()) == ""
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_long_text_keeps_its_end() -> None:
+    found = talk("word " * 40, of=plain())
+    assert found == plain().generate(("word " * 40)[-56:], max_new_tokens=8, seed=3) + "\n"
+
+
+def test_a_model_of_plain_text_has_no_message_of_the_system() -> None:
+    assert "trained on plain text" in talk("/system be kind", of=plain())
+    with pytest.raises(ValueError, match="trained on plain text"):
+        Conversation(plain(), print, system="be kind")

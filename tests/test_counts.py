@@ -76,6 +76,21 @@ def test_a_folder_for_temporary_files_that_is_not_there_is_named(many: str) -> N
         Corpus.from_iterable([many]).count(into=Counts(temporary="no/such/folder"))
 
 
+def test_counts_that_were_learnt_from_keep_their_folder_for_temporary_files(many: str) -> None:
+    counts = Counts({b"ab": 1}, temporary="no/such/folder")
+    Tokenizer.from_counts(counts, vocab_size=257, special_tokens=(), consume=True)
+    assert not counts
+    with pytest.raises(FileNotFoundError, match="no/such/folder"):
+        Corpus.from_iterable([many]).count(into=counts)
+
+
+def test_a_bound_without_room_is_refused_before_any_text_is_read() -> None:
+    texts = iter(["a b"])
+    with pytest.raises(ValueError, match="max_pieces_bytes must be at least 1, got 0"):
+        Tokenizer.train(texts, max_pieces_bytes=0)
+    assert next(texts) == "a b"
+
+
 def test_the_most_frequent_pieces_are_learnt_from_and_a_warning_says_how_many() -> None:
     pieces = {b"ab": 5, b"cdef": 3, b"g": 2}
     with pytest.warns(UserWarning, match="learnt from") as said:

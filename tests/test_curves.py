@@ -45,7 +45,7 @@ def test_a_torn_line_ends_the_reading(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_cut_back_is_read_anew(tmp_path: Path) -> None:
-    path, curves = tmp_path / "metrics.jsonl", Curves()
+    path, curves = tmp_path / "metrics.jsonl", Curves(lines=[])
     log = MetricsLog(path)
     log.cut_back(0)
     for step in (1, 2, 3):
@@ -53,7 +53,7 @@ def test_a_file_that_was_cut_back_is_read_anew(tmp_path: Path) -> None:
     curves.read_on(path)
     log.cut_back(1)
     curves.read_on(path)
-    assert curves["loss"].steps().tolist() == [1]
+    assert (curves["loss"].steps().tolist(), curves.lines) == ([1], read_metrics(path))
 
 
 def test_no_file_is_no_curve(tmp_path: Path) -> None:
@@ -72,6 +72,20 @@ def test_a_long_column_keeps_its_extremes_and_its_end(seed: int, n: int) -> None
     assert len(column) <= 65_536
     assert (kept.min(), kept.max(), kept[-1]) == (values.min(), values.max(), values[-1])
     assert (np.diff(column.steps()) > 0).all()
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.5, math.nan]), max_size=20), st.integers(0, 20), st.integers(0, 20))
+def test_figures_of_a_column_are_those_of_its_finite_values(values: list[float], first: int, last: int) -> None:
+    column = Column()
+    for i, value in enumerate(values):
+        column.add(i + 1, value)
+    known = {i + 1: value for i, value in enumerate(values) if not math.isnan(value)}
+    inside = sorted(value for step, value in known.items() if first < step <= last)
+    lowest = min(((value, step) for step, value in known.items()), default=None)
+    assert column.lowest() == (None if lowest is None else lowest[::-1])
+    assert column.at_step(first) == known.get(first)
+    assert column.median(first, last) == (inside[len(inside) // 2] if inside else None)
+    assert column.most(first, last) == max(inside, default=None)
 
 
 def test_gaps_survive_thinning() -> None:

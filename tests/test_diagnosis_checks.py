@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -243,6 +244,13 @@ def test_a_smoothed_curve_stays_within_its_neighbours(values: list[float]) -> No
 def test_a_curve_between_its_points_is_a_line(values: list[float], step: float) -> None:
     places = np.arange(len(values))
     assert curves.at(list(enumerate(values)), step) == pytest.approx(np.interp(step, places, values), abs=1e-9)
+
+
+@given(st.lists(st.floats(0, 20), min_size=1, max_size=30), st.data())
+def test_the_highest_median_is_that_of_every_row_sorted_anew(values: list[float], data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, len(values)))
+    wanted = max(median(values[i : i + n]) for i in range(len(values) - n + 1))
+    assert curves.highest_median(values, n) == pytest.approx(wanted)
 
 
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=30))

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,11 +34,13 @@ from test_export import GPT2, nanogpt_file
 from tinygpt import (
     __main__,
     bench,
+    chat,
     doctor,
     encode,
     evaluate,
     export,
     generate,
+    make,
     plan,
     prepare,
     report,
@@ -141,9 +144,9 @@ def beginnings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         for line in BEGINNINGS.split("\n"):
             assert not line or __main__.main(sized(line.split())) == 0, line
-    tokenizer = Tokenizer.load(folder / "data" / "tok")
-    tokenizer.save(folder / "T.json")
-    shape = {**GPT2, "block_size": 64, "vocab_size": tokenizer.vocab_size, "bias": True}
+    Tokenizer.load(folder / "data" / "tok").save(folder / "T.json")
+    shape = {**GPT2, "n_layer": 1, "n_head": 2, "d_model": 32, "block_size": 64, "vocab_size": 320, "bias": True}
+    shutil.copytree(folder / "runs" / "books", folder / "books-model", symlinks=True)
     nanogpt_file(folder / "ckpt.pt", GPT(GPTConfig(**shape)))
     return folder
 
@@ -178,7 +181,15 @@ def test_command_lines_name_flags_that_exist() -> None:
 
 def test_option_tables_give_the_defaults_of_the_fields() -> None:
     verbs = [prepare.PrepareFlags, generate.GenerateFlags, encode.EncodeFlags, show.ShowFlags, bench.BenchFlags]
-    verbs += [export.ExportFlags, report.ReportFlags, serve.ServeFlags, doctor.DoctorFlags, plan.PlanFlags]
+    verbs += [
+        make.MakeFlags,
+        chat.ChatFlags,
+        export.ExportFlags,
+        report.ReportFlags,
+        serve.ServeFlags,
+        doctor.DoctorFlags,
+        plan.PlanFlags,
+    ]
     classes = [*train.GROUPS.values(), *verbs, evaluate.EvaluateFlags, Sampling]
     declared: dict[str, set[str]] = {}
     for field in (field for cls in classes for field in fields(cls) if field.name not in POSITIONAL):

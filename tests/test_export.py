@@ -380,6 +380,12 @@ def test_what_a_pt_file_lacks_is_named(content: Any, found: str, tmp_path: Path)
         load_model(tmp_path / "ckpt.pt", allow_pickle=True)
 
 
+def test_a_pt_file_has_no_steps_to_choose_from(tmp_path: Path) -> None:
+    torch.save({}, tmp_path / "ckpt.pt")
+    with pytest.raises(ValueError, match=r"ckpt\.pt is one model, not a run with a step 7 to take; leave the step out"):
+        load_model(tmp_path / "ckpt.pt", 7, allow_pickle=True)
+
+
 def test_training_goes_on_from_nanogpts_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = checkpoint(**GPT2)
     path = nanogpt_file(tmp_path / "ckpt.pt", found.model)

@@ -84,3 +84,10 @@ def test_there_is_no_bootstrap_below_two_documents(n_documents: int) -> None:
 def test_interval_of_a_share_is_that_of_the_table(n_hits: int, n: int, low: float, high: float) -> None:
     found = share_interval(n_hits, n)
     assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 1000])
+def test_the_interval_of_none_or_all_ends_exactly_there(n: int) -> None:
+    none, every = share_interval(0, n), share_interval(n, n)
+    assert (none.low, every.high) == (0.0, 1.0)
+    assert (none.high > 0, every.low < 1) == (True, True)

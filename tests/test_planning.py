@@ -18,9 +18,10 @@ from tinygpt import plan as verb
 from tinygpt import train
 from tinygpt.config import read
 from tinygpt.modelconfig import GPTConfig
-from tinygpt.planning import plan
+from tinygpt.planning import REFERENCES, plan
 from tinygpt.planningrules import heads
 from tinygpt.planreport import plan_lines
+from tinygpt.planwish import Wish, batch_of, windows_of
 from tinygpt.runchoice import Plan
 from tinygpt.scaling import LAW
 from tinygpt.stepcost import StepCost, n_parameters
@@ -95,6 +96,17 @@ def test_more_memory_never_gives_worse() -> None:
     assert bits == sorted(bits, reverse=True)
 
 
+def test_what_is_foretold_to_take_more_than_there_is_is_not_tried() -> None:
+    tried: list[float] = []
+
+    def noted(config: TrainConfig, shape: GPTConfig) -> Mapping[str, Any]:
+        tried.append(machine(replace(config, ram=None), shape)["memory_bytes"])
+        return machine(config, shape)
+
+    plan(["books"], seconds=8 * 3600, text=TEXT, measure=noted, startup_seconds=5.0, ram="1G")
+    assert max(tried[len(REFERENCES) :]) < 1.1e9
+
+
 def test_a_longer_time_gives_a_larger_model_that_sees_more() -> None:
     found = [planned(seconds).best for seconds in (60, 600, 8 * 3600)]
     assert [each.n_parameters for each in found] == sorted(each.n_parameters for each in found)
@@ -115,10 +127,56 @@ def test_what_is_fixed_is_kept() -> None:
     assert best.config.learning_rate == 1e-3
 
 
+@pytest.mark.parametrize(
+    "fixed",
+    [{"d_model": 100}, {"n_head": 6}, {"n_kv_head": 2}, {"grad_accum": 4}, {"batch_size": 1, "grad_accum": 48}],
+    ids=str,
+)
+def test_each_thing_may_be_fixed_by_itself(fixed: dict[str, Any]) -> None:
+    best = planned(60, fixed=fixed).best
+    assert {name: getattr(best.shape, name, None) or getattr(best.config, name) for name in fixed} == fixed
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({"n_head": 7}, "n_head must divide d_model"),
+        ({"d_model": 4}, "d_model 4 suits no number of layers among 2, 3,"),
+    ],
+    ids=str,
+)
+def test_what_goes_together_with_nothing_is_refused_before_anything_is_measured(
+    fixed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan(["books"], seconds=600, text=TEXT, startup_seconds=5.0, fixed=fixed)
+
+
+@pytest.mark.parametrize(
+    ("limit", "steps"), [({"epochs": 2}, 62_500), ({"max_tokens": 10**6}, 1954), ({"max_steps": 9}, 9)], ids=str
+)
+def test_each_limit_is_answered_with_its_steps(limit: dict[str, Any], steps: int) -> None:
+    fixed = {"vocab_size": 1024, "block_size": 256, "batch_size": 2, **limit}  # 16 million tokens
+    assert planned(3600, replace(TEXT, is_prepared=True), fixed=fixed).notes[0].startswith(f"{steps:,} steps x 512 ")
+
+
+@pytest.mark.parametrize("block_size", [64, 512, 8192])
+def test_passes_that_are_fixed_are_kept_whatever_the_context_is(block_size: int) -> None:
+    wish = Wish(
+        paths=["books"], seconds=600, text=TEXT, reading={}, fixed={"grad_accum": 4}, out=Path("run"), startup_seconds=5
+    )
+    (windows,) = windows_of(wish, block_size)
+    assert (windows, batch_of(wish, windows, block_size)) == (48, (12, 4))
+
+
+def test_a_command_says_nothing_that_train_takes_by_itself() -> None:
+    assert [word for word in ("--optimizer", "--qk-norm", "--seed") if word in planned(600).best.command] == []
+
+
 def test_what_cannot_be_done_is_said() -> None:
     wish = {"max_steps": 500_000, "batch_size": 240, "block_size": 256, "n_layer": 6, "d_model": 384}
     notes = planned(8 * 3600, fixed=wish).notes
-    assert notes[0].startswith("500,000 steps of 61,440 tokens = 30.7 G tokens: ")
+    assert notes[0].startswith("500,000 steps x 61,440 tokens = 30.7 G tokens: about ")
     assert "; in 8 hours: " in notes[0]
 
 

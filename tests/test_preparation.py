@@ -66,6 +66,15 @@ def test_what_was_damaged_is_prepared_anew(text: Path, tmp_path: Path, name: str
     assert prepare(text, tmp_path / "data") == (manifest, True)
 
 
+def test_what_an_older_version_wrote_without_origins_is_prepared_anew(text: Path, tmp_path: Path) -> None:
+    manifest, _ = prepare(text, tmp_path / "data")
+    listed = json.loads((tmp_path / "data/manifest.json").read_text())
+    for source in listed["corpus"]["sources"]:
+        source["documents"] = 0
+    (tmp_path / "data/manifest.json").write_text(json.dumps(listed))
+    assert (Manifest.load(tmp_path / "data").has_origins, prepare(text, tmp_path / "data")) == (False, (manifest, True))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8 exist on Linux alone")
 def test_a_name_that_is_no_utf8_can_be_prepared(text: Path, tmp_path: Path) -> None:
     odd = text.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt"))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tinygpt import probe
 from tinygpt.engine import Engine
+from tinygpt.measuredengines import cache_file, key_of, remember, remembered
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.trainconfig import ENGINE, TrainConfig
 
@@ -133,7 +134,7 @@ def test_a_run_too_short_to_gain_is_not_measured(monkeypatch: pytest.MonkeyPatch
     assert probe.choose(CONFIG, SHAPE, n_tokens=1000).tokens_per_second is None
     compiled = a_row(compile=True, tokens_per_second=99.0, compile_seconds=1000.0, memory_bytes=1)
     rows = [a_row(memory_bytes=None), compiled]
-    probe._remember(probe._key(CONFIG, SHAPE, {name: getattr(CONFIG, name) for name in ENGINE}), rows)
+    remember(key_of(CONFIG, SHAPE, {name: getattr(CONFIG, name) for name in ENGINE}), rows)
     assert [probe.choose(CONFIG, SHAPE, n_tokens=n).compile for n in (1000, 1e9)] == [False, True]
 
 
@@ -148,7 +149,7 @@ def test_what_was_measured_beside_other_programs_is_said_and_not_remembered(
         warnings.simplefilter("always")
         probe.choose(TrainConfig(batch_size=4, device="cpu"), SHAPE, n_tokens=1e12)
     assert ["threads waited 50% of the time for a core" in str(each.message) for each in told] == [True] * (share > 0)
-    assert probe.cache_file().exists() == bool(n_remembered)
+    assert cache_file().exists() == bool(n_remembered)
 
 
 def a_row(**changes: Any) -> dict[str, Any]:
@@ -186,7 +187,7 @@ def test_fewer_windows_are_tried_until_they_fit(
     engine = probe.choose(TrainConfig(batch_size=4, device="cpu", ram=ram), SHAPE, n_tokens=1e12)
     assert (tried, engine.micro_batch, engine.memory_bytes) == ([None, 2], 2, 5)
     # What is free today is no fact about the machine; what the user allows is one about the run.
-    assert probe.cache_file().exists() == (ram is not None)
+    assert cache_file().exists() == (ram is not None)
 
 
 def test_memory_that_no_window_fits_into_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,32 +211,50 @@ def test_a_candidate_without_memory_is_left_out() -> None:
 def test_a_measurement_that_failed_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_in_child", lambda *_: iter([]))
     assert probe.choose(TrainConfig(batch_size=4, device="cpu"), SHAPE, n_tokens=1e12).tokens_per_second is None
-    assert not probe.cache_file().exists()
+    assert not cache_file().exists()
 
 
 @pytest.mark.parametrize("content", ["[]", "no json", '{"KEY": [{"tokens_per_second": 1, "compile_seconds": 0}]}'])
 def test_a_damaged_file_of_measurements_is_measured_over(monkeypatch: pytest.MonkeyPatch, content: str) -> None:
-    monkeypatch.setattr(probe, "_key", lambda *_: "KEY")
+    monkeypatch.setattr(probe, "key_of", lambda *_: "KEY")
     monkeypatch.setattr(probe, "_in_child", lambda *_: iter([a_row()]))
-    probe.cache_file().parent.mkdir(parents=True)
-    probe.cache_file().write_text(content)
+    cache_file().parent.mkdir(parents=True)
+    cache_file().write_text(content)
     assert probe.choose(TrainConfig(batch_size=4, device="cpu"), SHAPE, n_tokens=1e12).tokens_per_second == 9.0
-    assert probe._remembered("KEY")
+    assert remembered("KEY")
 
 
-@pytest.mark.parametrize("in_part", [True, False])
-def test_windows_at_once_that_are_fixed_are_measured(in_part: bool) -> None:
-    config = TrainConfig(batch_size=12, micro_batch=6)
-    row = probe.Clock(config, SHAPE)(Engine(micro_batch=6), in_part=in_part)
-    assert row is not None
-    assert row["micro_batch"] == 6
-    assert 0 <= row["waiting_share"] < 100
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_what_was_measured_alone_is_known_to_the_run_that_it_was_for(
+    monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    tasks: list[Engine] = []
+
+    def in_child(_config: object, _shape: object, task: dict[str, Any], _say: object) -> Iterator[dict[str, Any]]:
+        tasks.append(Engine(**task["engine"]))
+        yield a_row(**{**task["engine"], "tokens_per_second": 9.0, "memory_bytes": 5}, waiting_share=share)
+
+    monkeypatch.setattr(probe, "_in_child", in_child)
+    config = TrainConfig(batch_size=4, device="cpu", threads=1)
+    row = probe.measured_alone(config, SHAPE, Engine(dtype="bfloat16", threads=2))
+    engine = probe.engine_of(row)
+    assert (engine.threads, engine.dtype, engine.micro_batch, engine.loss_chunk) == (1, "bfloat16", 4, 64)
+    named = replace(config, **probe.settings_of(engine))
+    assert probe.choose(named, SHAPE, n_tokens=1e12) == engine
+    assert probe.measured_alone(named, SHAPE, engine)["memory_bytes"] == 5
+    assert len(tasks) == (1 if share == 0 else 3)  # what other programs disturbed is not remembered
+
+
+def test_what_could_not_be_measured_alone_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_in_child", lambda *_: iter([]))
+    with pytest.raises(RuntimeError, match="how a step runs here could not be measured"):
+        probe.measured_alone(TrainConfig(batch_size=4, device="cpu"), SHAPE, Engine())
 
 
 @pytest.mark.slow
 def test_real_measurements_are_remembered_until_they_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(probe, "_MOST_WAITING", float("inf"))  # whatever else this machine does meanwhile
+    monkeypatch.setattr(probe, "MOST_WAITING", float("inf"))  # whatever else this machine does meanwhile
     config = TrainConfig(batch_size=4, device="cpu", compile="off")
     engine = probe.choose(config, SHAPE, n_tokens=1e12, say=told.append)
     assert len(told) >= 6
@@ -244,7 +263,7 @@ def test_real_measurements_are_remembered_until_they_are_deleted(monkeypatch: py
     assert engine.gemm_flops
     assert probe.choose(config, SHAPE, n_tokens=1e12, say=told.append) == engine
     n = len(told)
-    probe.cache_file().unlink()
+    cache_file().unlink()
     probe.choose(config, SHAPE, n_tokens=1e12, say=told.append)
     assert len(told) > n
 

@@ -1,6 +1,8 @@
 """`tinygpt report`: pages written, and one line for every wrong input."""
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from run_folder import evaluation, metrics, written
@@ -27,6 +29,34 @@ def test_an_evaluation_is_drawn_into_the_curves(tmp_path: Path) -> None:
     written(tmp_path, found_json=evaluation("held-out text"))
     assert report.main([str(run), "--evaluation", str(tmp_path / "found.json")]) == 0
     assert "zstd -19: 2.7." in (run / "report.html").read_text()
+
+
+def test_what_doctor_finds_stands_on_the_page(tmp_path: Path) -> None:
+    shape = {"vocab_size": 300, "block_size": 8, "n_layer": 1, "n_head": 1, "d_model": 8, "max_steps": 100}
+    run = written(tmp_path / "run", metrics_jsonl=metrics(100, loss=9.0), config_yaml=shape)
+    assert report.main([str(run)]) == 0
+    assert "the first loss is higher than that of a model that guesses" in (run / "report.html").read_text()
+
+
+def test_metrics_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = {"vocab_size": 300, "block_size": 8, "n_layer": 1, "n_head": 1, "d_model": 8, "max_steps": 100}
+    run = written(tmp_path / "run", metrics_jsonl=metrics(100, loss=9.0), config_yaml=shape)
+    opened, open_path = Counter[str](), Path.open
+
+    def counted(path: Path, *args: Any, **options: Any) -> Any:
+        opened[path.name] += 1
+        return open_path(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", counted)
+    assert report.main([str(run)]) == 0
+    assert opened["metrics.jsonl"] == 1
+    assert "the first loss is higher than that of a model that guesses" in (run / "report.html").read_text()
+
+
+def test_a_run_of_unknown_settings_is_not_looked_through_and_says_so(tmp_path: Path) -> None:
+    run = written(tmp_path / "run", metrics_jsonl=metrics(3))
+    assert report.main([str(run)]) == 0
+    assert "faults: not looked for: " in (run / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """The pages of runs in a real browser; skipped where playwright or Chromium are missing."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +8,7 @@ from run_folder import metrics, prepared, whole, written
 from tinygpt.runcomparison import write_comparison
 from tinygpt.runreport import write_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<img src=https://example.org/x onerror=alert(1)></script><script>alert(2)</script>" + "w" * 300
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    with driver.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module", params=["one", "several", "hostile"])

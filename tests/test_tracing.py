@@ -74,7 +74,7 @@ def test_every_token_leads_back_to_its_record(folder: Path) -> None:
     assert found[7].path == str(folder.parent / "b.txt")
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=5), max_size=4), min_size=1, max_size=4))
 def test_documents_are_numbered_over_all_shards(
     tmp_path_factory: pytest.TempPathFactory, shards: list[list[list[int]]]
@@ -102,7 +102,7 @@ def test_a_place_that_is_not_there_is_refused(folder: Path, split: str, position
 
 def test_a_folder_without_origins_is_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "data", {"train": [[[1, 999]]]})
-    with pytest.raises(FormatError, match=r"train_000000\.bin: no origins, which older versions did not write"):
+    with pytest.raises(FormatError, match=r"data: no origins, which older versions did not write"):
         origin_of(folder, "train", 0)
 
 
@@ -135,7 +135,8 @@ def test_text_that_cannot_be_shown_is_refused(folder: Path, tmp_path: Path) -> N
 
 def test_a_folder_that_noted_numbers_for_places_is_refused(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["corpus"]["sources"][0]["documents"] = 0
+    for source in manifest["corpus"]["sources"]:
+        source["documents"] = 0
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(
         FormatError, match=r"data: no origins, which older versions did not write; write the shards again"
@@ -220,6 +221,24 @@ def test_every_document_is_shown_however_its_file_is_packed(tmp_path: Path, name
     starts = [0, *(np.flatnonzero(ids == tokenizer.eot_id)[:-1] + 1).tolist()]
     found = [text_in(text_of(origin_of(tmp_path / "data", "train", start))) for start in starts]
     assert found == LINES
+
+
+def test_what_was_said_of_a_file_serves_to_show_it(tmp_path: Path) -> None:
+    table = pyarrow.table({"text": ["no", "nor this"], "poem": ["one rose", "two roses"]})
+    pyarrow.parquet.write_table(table, tmp_path / "poems")
+    tokenizer = Tokenizer.train(["one rose"], vocab_size=257)
+    corpus = Corpus(tmp_path / "poems", format="parquet", text_field="poem")
+    tokenizer.write_shards(corpus, tmp_path / "data", val_fraction=0.0)
+    origin = origin_of(tmp_path / "data", "train", 9)
+    assert (text_of(origin), str(origin)) == (
+        "two roses",
+        f"{tmp_path / 'poems'}, row 1 to 2 (document 1 of the split)",
+    )
+    assert str(Origin(path="a.PARQUET", start=1, end=2, document=0)).startswith("a.PARQUET, row 1 to 2")
+    assert str(Origin(path="a.parquet", start=1, end=2, document=0, format="text")).startswith(
+        "a.parquet, bytes 1 to 2"
+    )
+    assert str(Origin(path="-", start=1, end=2, document=0)).startswith("standard input, bytes 1 to 2")
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])

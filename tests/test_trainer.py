@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -665,11 +666,27 @@ def test_a_run_records_its_sessions_and_keeps_a_page(tmp_path: Path) -> None:
     assert "6 of 6 steps" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.parametrize(("save_every", "n_pages"), [(3, 2), (4, 1)])
+def test_a_page_is_written_at_a_save_and_once_at_the_end(
+    save_every: int, n_pages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, rename = Counter[str](), Path.replace
+
+    def counted(old: Path, new: Path) -> Path:
+        written[Path(new).name] += 1
+        return rename(old, new)
+
+    monkeypatch.setattr(Path, "replace", counted)
+    Trainer(model(), stream(), None, replace(CONFIG, max_steps=4, save_every=save_every), folder=tmp_path).fit()
+    assert written["report.html"] == n_pages
+
+
 def test_a_run_that_diverges_says_so_on_its_page(tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning), pytest.raises(RuntimeError, match="training diverged"):
         spiked(SPIKED, {41, 42, 43}, tmp_path).fit()
     page = (tmp_path / "report.html").read_text()
     assert ("ended: RuntimeError: training diverged" in page, "Steps skipped" in page) == (True, True)
+    assert "no text is held out" in page  # a finding of doctor's
 
 
 def test_a_loop_that_was_left_is_recorded_as_left(tmp_path: Path) -> None:

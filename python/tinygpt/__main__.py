@@ -14,6 +14,8 @@ from tinygpt import __version__
 from tinygpt.interruption import leave_on_interrupt
 
 VERBS = {
+    "make": "do all of it: from text to a model, exported, with a page about it",
+    "chat": "talk with a trained model",
     "plan": "say what to train on a text in the time there is, with the command",
     "prepare": "turn text into a tokenizer and shards of tokens",
     "train": "train a model on text or on prepared shards; continue a run",

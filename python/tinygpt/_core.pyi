@@ -139,7 +139,7 @@ class Counts:
     `save` writes them to a file, `load` checks and reads it; `pattern` is how text was split, if that is known. What
     takes more than 75 MB of memory lies in a file without a name in the folder `temporary`, or in the system's for
     temporary files. `len` reads all of that, and `to_dict` takes the memory of a dict. Where `add_files` fails, the
-    counts of before are lost, too.
+    counts of before are lost, too; where a disk is full, what was being added is there in part.
     """
 
     def __new__(
@@ -190,7 +190,6 @@ class Bpe:
         special_tokens: list[str],
         max_bytes: int | None = None,
         consume: bool = False,
-        progress: Callable[[int], object] | None = None,
     ) -> tuple[Bpe, tuple[int, int, float]]: ...
     @staticmethod
     def from_tokens(

@@ -65,7 +65,7 @@ class Checkpoint:
     def load(
         cls, path: str | Path, which: str | int = "best", *, device: str = "cpu", verify: bool = True
     ) -> "Checkpoint":
-        """Opens a checkpoint folder, a run's folder, or a Hugging Face folder of a class we know.
+        """Opens a checkpoint folder, a run's folder, a project's, or a Hugging Face folder of a class we know.
 
         Args:
             path: The folder.
@@ -324,9 +324,13 @@ def _find(path: Path, which: str | int, *, verify: bool) -> Path:
     """The checkpoint folder that `path` and `which` name."""
     if path.is_file() and path.name in ("best", "last"):
         path = runfolder.follow(path.parent, path.name) or path
+    if (path / runfolder.PROJECT).is_file():
+        path /= runfolder.RUN
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: {'is a file, name its folder' if path.exists() else 'no such folder'}")
     if (path / "config.json").is_file() or (path / runfolder.CHECKSUMS).is_file():
+        if isinstance(which, int) and which != runfolder.run_and_step(path)[1]:
+            raise ValueError(f"{path} is one model, not a run with a step {which} to take; name the run's folder")
         if verify and (path / runfolder.CHECKSUMS).is_file():
             _verify_model(path)
         return path

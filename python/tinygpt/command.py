@@ -43,6 +43,17 @@ def run(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None, *, 
             return code
 
 
+def write_now(text: str) -> None:
+    """`text` to standard output at once, as UTF-8 whatever the locale says."""
+    stream = getattr(sys.stdout, "buffer", None)
+    if stream is None:
+        sys.stdout.write(text)
+    else:
+        sys.stdout.flush()
+        stream.write(text.encode("utf-8", "replace"))
+    sys.stdout.flush()
+
+
 @contextmanager
 def byte_bar(label: str, unit: str = "B") -> Iterator[Callable[[int, int | None], None]]:
     """A function to call with the bytes, or what `unit` says, done and there are; on a terminal it moves a bar."""

@@ -1,9 +1,13 @@
-"""Conversation: a chat in a terminal, line by line: what was said, the commands, an answer that can be stopped."""
+"""Conversation: a talk in a terminal, line by line: what was said, the commands, an answer that can be stopped.
+
+A model of chats answers what is said; a model of plain text goes on with it.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tinygpt.chattemplate import knows_chats
 from tinygpt.checkpoint import Checkpoint
 from tinygpt.decoder import Decoder, Dtype
 from tinygpt.generation import Streams
@@ -22,12 +26,12 @@ HELP = """\
 
 
 class Conversation:
-    """What was said so far, and the model that answers.
+    """What was said so far, and the model that answers, or goes on with it where it was trained on plain text.
 
     Args:
-        checkpoint: A model that was trained on chats.
+        checkpoint: The model.
         write: Takes text as it comes.
-        system: The message of the system before all others.
+        system: The message of the system before all others, for a model of chats.
         sampling: How to draw.
         max_new_tokens: Most tokens of an answer.
         stop: Strings before which an answer ends.
@@ -35,7 +39,7 @@ class Conversation:
         dtype: How weights are kept, as `decoder_for` takes it.
 
     Raises:
-        ValueError: The model knows no chats.
+        ValueError: There is no tokenizer, or a message of the system for a model that knows no chats.
     """
 
     def __init__(
@@ -50,7 +54,10 @@ class Conversation:
         seed: int | None = None,
         dtype: Dtype = "auto",
     ) -> None:
-        checkpoint.chat_ids([])  # refuses a model that knows no chats
+        checkpoint.prompt_ids("")  # refuses a model without a tokenizer
+        self.is_chat = checkpoint.tokenizer is not None and knows_chats(checkpoint.tokenizer.special_tokens)
+        if system is not None:
+            self._need_chats()
         self._checkpoint, self._write = checkpoint, write
         self._system, self._messages = system, list[tuple[str, str]]()
         self._settings: dict[str, Any] = {**vars(sampling), "max_new_tokens": max_new_tokens, "seed": seed}
@@ -66,7 +73,7 @@ class Conversation:
             try:
                 if said.startswith("/"):
                     self._obey(*said[1:].split(maxsplit=1))
-                elif said:
+                elif said or not self.is_chat:  # an empty line lets a text go on
                     self._messages.append(("user", line.rstrip("\r\n")))
                     self._answer()
             except ValueError as error:
@@ -78,6 +85,7 @@ class Conversation:
             self._messages.clear()
             self._write("(forgotten)\n")
         elif name == "system":
+            self._need_chats()
             self._system = rest or None
             self._write("(the system's message is set)\n" if rest else "(no message of the system)\n")
         elif name == "set":
@@ -151,6 +159,8 @@ class Conversation:
         """The conversation's ids; the oldest exchanges are forgotten where an answer would find no room."""
         context = self._checkpoint.model.config.block_size
         room = max(1, context - min(self._settings["max_new_tokens"], context // 2))
+        if not self.is_chat:
+            return self._checkpoint.prompt_ids(self._text())[-room:]
         while True:
             said = [] if self._system is None else [("system", self._system)]
             ids = self._checkpoint.chat_ids([*said, *self._messages])
@@ -158,6 +168,18 @@ class Conversation:
                 return ids
             n_old = next(i for i, (role, _) in enumerate(self._messages[1:], 1) if role == "user")
             del self._messages[:n_old]
+
+    def _text(self) -> str:
+        """All that was said and written, as one text: each line of the person on a line of its own."""
+        text = ""
+        for role, said in self._messages:
+            begins_line = role == "user" and said and text and not text.endswith("\n")
+            text += "\n" + said if begins_line else said
+        return text
+
+    def _need_chats(self) -> None:
+        if not self.is_chat:
+            raise ValueError("this model was trained on plain text and knows no message of the system")
 
     @property
     def _sampling(self) -> Sampling:

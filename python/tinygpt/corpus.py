@@ -1,19 +1,18 @@
 """Which text: files or any iterable of strings, what a document is, and how it is cleaned."""
 
 import inspect
-import json
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from tinygpt._core import CLEANING_RULES, Counts, Files, ShardSet, Verdicts, check_filters, xxh3_file
 from tinygpt._core import clean as clean_text
 from tinygpt.corpusreport import added
+from tinygpt.foundfiles import FoundFiles
 from tinygpt.parquetrows import open_rows
 from tinygpt.texts import Texts, TextSample, batches
 
@@ -143,7 +142,7 @@ class Corpus:
         plain = inspect.signature(Corpus).parameters
         chosen = {**reading, **self._filters}
         kept = {name: value for name, value in chosen.items() if name in plain and value != plain[name].default}
-        self._settings: dict[str, Any] = {"documents": documents, "clean": self.clean, "invalid": invalid, **kept}
+        settings = {"documents": documents, "clean": self.clean, "invalid": invalid, **kept}
         self._files: Files | None = Files(
             [
                 self._spool.name if self._spool is not None and path == "-" else path
@@ -155,7 +154,9 @@ class Corpus:
             open_rows=open_rows,
             **reading,
         )
-        self._found = self._as_found()
+        self._found: FoundFiles | None = FoundFiles(
+            self._files, settings, None if self._spool is None else self._spool.name
+        )
 
     @classmethod
     def from_iterable(cls, texts: Iterable[str], *, clean: Sequence[str] = (), threads: int | None = None) -> "Corpus":
@@ -173,7 +174,7 @@ class Corpus:
         corpus._name = "the texts"
         corpus._files = None
         corpus._filters = {}
-        corpus._found = {}
+        corpus._found = None
         corpus._spool = None
         corpus._verdicts = None
         return corpus
@@ -259,7 +260,8 @@ class Corpus:
             special_tokens: Names that are cut out of the text first.
             max_bytes: Count a sample of at most so many bytes, spread over the files; of an iterable, the first ones.
             max_documents: Count a sample of at most so many documents, likewise; of a sequence, spread over it.
-            into: Counts to which these are added, and which are returned; None makes new ones.
+            into: Counts to which these are added, and which are returned; None makes new ones. They are of no use
+                any longer where counting fails.
             threads: None means the corpus's own choice.
             progress: Told the bytes done and the bytes there are.
         """
@@ -369,71 +371,27 @@ class Corpus:
         Raises:
             ValueError: One has: passes over it may have seen different text.
         """
-        now = self._as_found()
-        changed = next((path for path, found in self._found.items() if path in now and now[path] != found), None)
-        if changed is not None:
-            raise ValueError(f"{changed}: changed while it was read; start again")
-
-    def _as_found(self) -> dict[str, tuple[int, int]]:
-        """Size and date of each file that is there."""
-        found = {}
-        for path in self.files:
-            with suppress(FileNotFoundError):
-                facts = path.stat()
-                found[str(path)] = facts.st_size, facts.st_mtime_ns
-        return found
+        if self._found is not None:
+            self._found.check_unchanged()
 
     def identity(self) -> dict[str, Any] | None:
         """What decides what a pass gives, without reading it: settings, and path, size and date of each file."""
-        if self._files is None:
-            return None
-        files = [(self._spelled(path), n_bytes, os.stat(path).st_mtime_ns) for path, n_bytes in self._files.files()]
-        return {**self._settings, "files": files}
+        return None if self._found is None else self._found.identity()
 
     def lineage(self) -> dict[str, Any] | None:
         """What the last `write` read, for the manifest: settings, files, their lengths, checksums and counts.
 
         A file of which another part of a whole is to tell has none of these.
         """
-        if self._files is None:
-            return None
-        verdicts = self._verdicts
-        sources = []
-        for i, ((path, n_bytes), found) in enumerate(zip(self._files.files(), self._read, strict=True)):
-            source: dict[str, Any] = {"path": self._spelled(path), "bytes": n_bytes}
-            if found is not None:
-                source |= {"xxh3": found[1], "documents": found[2]}
-                source |= {} if found[3] is None else {"report": json.loads(found[3])}
-            if verdicts is not None:
-                source["removed"] = verdicts.digest(i)
-            sources.append(source)
-        return {**self._settings, "sources": sources}
+        return None if self._found is None else self._found.lineage(self._read, self._verdicts)
 
     def unchanged_since(self, lineage: Any) -> bool:
         """Whether files and settings are still those of a manifest's `corpus`; all bytes are compared by checksum."""
-        if self._files is None or not isinstance(lineage, dict):
-            return False
-        before = dict(lineage)
-        sources = before.pop("sources", None)
-        found = self._files.files()
-        if before != self._settings or not isinstance(sources, list) or len(sources) != len(found):
-            return False
-        if any(old.get("bytes") != n_bytes for old, (_, n_bytes) in zip(sources, found, strict=True)):
-            return False
-        return all(
-            old.get("path") == self._spelled(path) and old.get("xxh3") == xxh3_file(path)
-            for old, (path, _) in zip(sources, found, strict=True)
-        )
-
-    def _spelled(self, path: str | os.PathLike[str]) -> str:
-        r"""A path as text; bytes of it that are no UTF-8, which JSON cannot hold, are shown as `\xe9`."""
-        if self._spool is not None and os.fspath(path) == self._spool.name:
-            return "-"
-        return os.fsencode(path).decode(errors="backslashreplace")
+        return self._found is not None and self._found.unchanged_since(lineage)
 
     def settings_of(self, lineage: Any) -> bool:
         """Whether a manifest's `corpus` was read in the same way, whatever its files."""
-        return isinstance(lineage, dict) and {k: v for k, v in lineage.items() if k != "sources"} == self._settings
+        return self._found is not None and self._found.settings_of(lineage)
 
     def _completed(self, report: dict[str, Any]) -> dict[str, Any]:
         """A report with what each filter left out in place of the sum, and with the files that were passed over."""
@@ -449,53 +407,6 @@ class Corpus:
         self.report = added(self.report, seen) if self.report else seen
         if progress is not None:
             progress(self.report["bytes_read"], None)
-
-
-Source = Corpus | str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Iterable[str]
-"""What a corpus can be made of; see `as_corpus`."""
-
-
-def as_corpus(source: Source) -> Corpus:
-    """A corpus out of what `Tokenizer.train` and `write_shards` take.
-
-    A list holds paths if its items are paths or name files that exist, and documents otherwise; items that look like
-    paths but do not exist are refused, so that a slip of the pen is not taken for a text of one line.
-
-    Raises:
-        FileNotFoundError: A path does not exist.
-        TypeError: Something else.
-    """
-    if isinstance(source, Corpus):
-        return source
-    if isinstance(source, str | os.PathLike):
-        return Corpus(source)
-    if not isinstance(source, Iterable):
-        raise TypeError(f"source must be a Corpus, a path or an iterable of str, got {type(source).__name__}")
-    if isinstance(source, list | tuple):
-        paths = [item for item in source if isinstance(item, os.PathLike) or (isinstance(item, str) and _is_path(item))]
-        if source and len(paths) == len(source):
-            return Corpus(paths)
-        if paths:
-            raise FileNotFoundError(
-                f"{len(paths)} of {len(source)} items, the first {os.fspath(paths[0])!r}, look like paths and the rest "
-                "do not; pass Corpus(paths) or Corpus.from_iterable(texts)"
-            )
-    return Corpus.from_iterable(source)  # type: ignore[arg-type]
-
-
-def _is_path(item: str) -> bool:
-    """Whether a string names a file, or is one word with a slash or an ending like a file's."""
-    if not item or len(item) > 4096 or "\n" in item or "\0" in item:
-        return False
-    try:
-        if os.path.exists(item):
-            return True
-    except OSError:
-        return False
-    one_word = not any(character.isspace() for character in item)
-    return one_word and (
-        "/" in item or os.sep in item or Path(item).suffix.lower() in {".txt", ".md", ".json", ".jsonl", ".csv"}
-    )
 
 
 def _spooled() -> "tempfile._TemporaryFileWrapper[bytes]":

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygpt.metrics import scalars
+from tinygpt.values import finite
 
 Array = npt.NDArray[np.float64]
 _MOST_POINTS = 1 << 16
@@ -72,24 +73,31 @@ class Column:
 
     def lowest(self) -> tuple[int, float] | None:
         """The first step of the lowest value, and that value; None where no value is finite."""
-        found = [(value, step) for step, value in self._finite()]
-        return (int(min(found)[1]), min(found)[0]) if found else None
+        steps, values = self._finite()
+        return (int(steps[values.argmin()]), float(values.min())) if len(values) else None
 
     def at_step(self, step: float) -> float | None:
         """The value at a step; None where there is none, or it is not finite."""
-        return next((value for at, value in self._finite() if at == step), None)
+        steps, values = self._finite()
+        found = values[steps == step]
+        return float(found[0]) if len(found) else None
 
     def median(self, first: float = 0, last: float = math.inf) -> float | None:
         """The median of the values after one step and up to another; None where there are none."""
-        found = sorted(value for step, value in self._finite() if first < step <= last)
-        return found[len(found) // 2] if found else None
+        steps, values = self._finite()
+        found = np.sort(values[(first < steps) & (steps <= last)])
+        return float(found[len(found) // 2]) if len(found) else None
 
     def most(self, first: float = 0, last: float = math.inf) -> float | None:
         """The highest of them."""
-        return max((value for step, value in self._finite() if first < step <= last), default=None)
+        steps, values = self._finite()
+        found = values[(first < steps) & (steps <= last)]
+        return float(found.max()) if len(found) else None
 
-    def _finite(self) -> Iterator[tuple[float, float]]:
-        return ((step, value) for step, value in zip(self.at, self.held, strict=True) if math.isfinite(value))
+    def _finite(self) -> tuple[Array, Array]:
+        values = self.values()
+        is_there = np.isfinite(values)
+        return self.steps()[is_there], values[is_there]
 
     def _thin(self) -> None:
         """Keeps two of each four, and the last few as they are."""
@@ -125,6 +133,8 @@ class Curves:
     """The last line, flat."""
     n_lines: int = 0
     """Lines read."""
+    lines: list[Mapping[str, Any]] | None = None
+    """Lines that were read, whole; None, which is for runs that go on, keeps none."""
     _offset: int = 0
     _is_torn: bool = False
 
@@ -135,7 +145,9 @@ class Curves:
         """Takes the lines that came since the last time, up to a torn one; a file that was cut back is read anew."""
         size = path.stat().st_size if path.is_file() else 0
         if size < self._offset:
-            self.__init__()  # type: ignore[misc]
+            if self.lines is not None:
+                self.lines.clear()
+            self.__init__(lines=self.lines)  # type: ignore[misc]
         if size == self._offset or self._is_torn:
             return
         for raw in _lines(path, self._offset):
@@ -150,13 +162,16 @@ class Curves:
         """Takes a line, as `metrics_line` makes it."""
         self.last, step = scalars(line), line["step"]
         self.n_lines += 1
+        if self.lines is not None:
+            self.lines.append(line)
         for name, value in self.last.items():
             if name in _NO_COLUMNS or isinstance(value, str | list):
                 continue
             column = self.columns.get(name)
             if column is None:
                 column = self.columns[name] = Column()
-            column.add(step, value if type(value) is float else _float(value))
+            number = finite(value)
+            column.add(step, math.nan if number is None else number)
         if line.get("skipped"):
             self.skipped.add(step, 0.0)
         if isinstance(line.get("sample"), str):
@@ -177,13 +192,6 @@ class Curves:
         places = np.interp(steps, known, np.maximum.accumulate(np.nan_to_num(other.values())))
         inside = (steps >= known[0]) & (steps <= known[-1])
         return places[inside], column.values()[inside]
-
-
-def _float(value: object) -> float:
-    try:
-        return float(value) if isinstance(value, int | float) else math.nan
-    except OverflowError:  # a whole number that no float holds
-        return math.nan
 
 
 def _lines(path: Path, offset: int) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tinygpt.command import byte_bar, run
+from tinygpt.command import byte_bar, run, write_now
 from tinygpt.config import Options, read
 from tinygpt.modelflags import ModelFlags
 from tinygpt.reading import Reading
@@ -76,7 +76,7 @@ class EvaluateFlags(ModelFlags):
     json: bool = False
     """Print JSON instead of tables."""
     out: Path | None = None
-    """Write what is printed into this file, too."""
+    """Write what is printed into this file, too; one that ends in .json gets the JSON."""
     batch_size: int = 12
     """Windows in a forward pass."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -115,10 +115,11 @@ def _evaluate(argv: Sequence[str]) -> int:
     _check_use(flags, options)
     _check_out(flags.out)
     report = _report(flags, reading, sampling)
-    shown = report.to_json() if flags.json else "\n".join(report.lines())
+    table = "\n".join(report.lines())
     if flags.out is not None:
-        write_file(flags.out, shown + "\n")
-    _write(shown + "\n")
+        is_json = flags.json or flags.out.suffix == ".json"
+        write_file(flags.out, (report.to_json() if is_json else table) + "\n")
+    write_now((report.to_json() if flags.json else table) + "\n")
     return 0
 
 
@@ -286,17 +287,6 @@ def _memorisation(
         if text is not None:
             found["held_out_memorisation"] = search(stretches(text, **size))
     return found
-
-
-def _write(text: str) -> None:
-    """`text` to standard output as UTF-8, whatever the locale says."""
-    stream = getattr(sys.stdout, "buffer", None)
-    if stream is None:
-        sys.stdout.write(text)
-    else:
-        sys.stdout.flush()
-        stream.write(text.encode("utf-8", "replace"))
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

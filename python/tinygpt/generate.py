@@ -1,4 +1,4 @@
-"""`tinygpt generate`: continue a prompt with a trained model, talk with one, or ask how likely a text is."""
+"""`tinygpt generate`: continue a prompt with a trained model, or ask how likely a text is."""
 
 if __name__ == "__main__":  # Ctrl-C may come during the imports below
     from tinygpt.interruption import leave_on_interrupt
@@ -7,15 +7,15 @@ if __name__ == "__main__":  # Ctrl-C may come during the imports below
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from tinygpt.command import run
+from tinygpt.command import run, write_now
 from tinygpt.config import read
-from tinygpt.modelflags import ModelFlags
+from tinygpt.modelflags import WritingFlags
 from tinygpt.samplingconfig import Sampling
 
 if TYPE_CHECKING:
@@ -23,39 +23,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateFlags(ModelFlags):
-    """Where the model and the prompt come from, and how much to write."""
+class GenerateFlags(WritingFlags):
+    """Where the prompt comes from, and what is written."""
 
     prompt: str = ""
     """Text to continue; `-` reads it from standard input, an empty one starts a document."""
     prompt_file: Path | None = None
     """File that holds the prompt, UTF-8."""
     chat: bool = False
-    """Ask a model that was trained on chats: the answer to the prompt alone, or without one a talk, line by line."""
-    system: str | None = None
-    """Message of the system before the prompt, with --chat."""
-    max_new_tokens: int = 200
-    """Tokens to write at most."""
-    stop: tuple[str, ...] = ()
-    """Strings before which the text ends."""
+    """The prompt is what a user says to a model that was trained on chats: write its answer alone."""
     n: int = 1
     """Texts to write, in one batch, with seeds --seed, --seed + 1, ..."""
-    seed: int | None = None
-    """The same seed gives the same text; none draws one."""
     logit_bias: tuple[str, ...] = ()
     """ID=NUMBER: added to the logit of that id; -inf never draws it."""
     score: bool = False
     """Write nothing new: say how likely the prompt is, token by token, and its perplexity."""
     logprobs: int | None = None
     """A line for each token, with the logarithm of its probability and those of this many likeliest ones."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """How weights are kept: auto takes bfloat16 on a CPU, and what the model has on a GPU."""
-    int8: bool = False
-    """Keep weights as bytes with scales: half of bfloat16 to read for each token; on a CPU."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("max_new_tokens", 0), ("n", 1), ("logprobs", 0)):
+        for name, least in (("n", 1), ("logprobs", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -63,19 +51,12 @@ class GenerateFlags(ModelFlags):
             raise ValueError("prompt and --prompt-file are both given; keep one of them")
         if self.system is not None and not self.chat:
             raise ValueError("system is the first message of a chat; give --chat, too")
-        if self.int8 and self.dtype != "auto":
-            raise ValueError(f"int8 and --dtype {self.dtype} are both given; keep one of them")
         if self.score and (self.chat or self.n > 1):
             raise ValueError("score is about the prompt, as plain text; leave --chat and --n out")
         if self.logprobs is not None and (self.n > 1 or self.chat or self.stop):
             raise ValueError("logprobs are of one text, all of it; leave --n, --chat and --stop out")
-        if self.is_talk and self.n > 1:
-            raise ValueError("n texts need a prompt; a talk has one answer to each line")
-
-    @property
-    def is_talk(self) -> bool:
-        """Whether lines are read and answered one after the other."""
-        return self.chat and not self.prompt and self.prompt_file is None
+        if self.chat and not self.prompt and self.prompt_file is None:
+            raise ValueError(f"chat needs a --prompt to answer; `tinygpt chat {self.checkpoint}` talks line by line")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,9 +80,7 @@ def _generate(argv: Sequence[str]) -> int:
     prompt = _prompt(flags)
 
     checkpoint = flags.load_to_write()
-    if flags.is_talk:
-        _talk(checkpoint, flags, sampling)
-    elif flags.score:
+    if flags.score:
         _score(checkpoint, flags, prompt)
     elif flags.logprobs is not None:
         _list(checkpoint, flags, sampling, prompt)
@@ -119,62 +98,25 @@ def _continue(checkpoint: "Checkpoint", flags: GenerateFlags, sampling: Sampling
         "max_new_tokens": flags.max_new_tokens,
         "stop": flags.stop,
         "seed": flags.seed,
-        "dtype": _dtype(flags),
+        "dtype": flags.kept_as,
     }
     shown = "" if flags.chat else prompt
     if flags.n == 1:
         pieces = checkpoint.stream(prompt, **options)
-        _write(shown)
+        write_now(shown)
         for piece in pieces:
-            _write(piece)
-        _write("\n")
+            write_now(piece)
+        write_now("\n")
         return
     for i, text in enumerate(checkpoint.generate_batch([prompt] * flags.n, **options)):
-        _write(f"--- {i + 1} of {flags.n}\n{shown}{text}\n")
-
-
-def _talk(checkpoint: "Checkpoint", flags: GenerateFlags, sampling: Sampling) -> None:
-    from tinygpt.conversation import Conversation
-
-    talk = Conversation(
-        checkpoint,
-        _write,
-        system=flags.system,
-        sampling=sampling,
-        max_new_tokens=flags.max_new_tokens,
-        stop=flags.stop,
-        seed=flags.seed,
-        dtype=_dtype(flags),
-    )
-    if sys.stdin.isatty():
-        _write("Say something; /help lists the commands.\n")
-    talk.run(_lines())
-
-
-def _lines() -> Iterator[str]:
-    """What is typed, with the terminal's history; Ctrl-C drops a line, Ctrl-D ends them."""
-    is_terminal = sys.stdin.isatty()
-    if is_terminal:
-        with suppress(ImportError):
-            import readline  # noqa: F401  # gives input() the arrow keys
-    while True:
-        try:
-            yield input("> " if is_terminal else "")
-        except EOFError:
-            if is_terminal:
-                _write("\n")
-            return
-        except KeyboardInterrupt:
-            if not is_terminal:
-                raise
-            _write("\n(/quit or Ctrl-D leaves)\n")
+        write_now(f"--- {i + 1} of {flags.n}\n{shown}{text}\n")
 
 
 def _list(checkpoint: "Checkpoint", flags: GenerateFlags, sampling: Sampling, prompt: str) -> None:
     """A line for each token that is drawn."""
     from tinygpt.generation import Streams
 
-    streams = Streams(checkpoint.decoder(dtype=_dtype(flags)))
+    streams = Streams(checkpoint.decoder(dtype=flags.kept_as))
     request = checkpoint.request(
         checkpoint.prompt_ids(prompt),
         max_new_tokens=flags.max_new_tokens,
@@ -186,16 +128,16 @@ def _list(checkpoint: "Checkpoint", flags: GenerateFlags, sampling: Sampling, pr
     while streams.n_active:
         for drawn in streams.step():
             if drawn.id is not None and drawn.logprob is not None:
-                _write(_line(checkpoint, drawn.id, drawn.logprob, drawn.top))
+                write_now(_line(checkpoint, drawn.id, drawn.logprob, drawn.top))
 
 
 def _score(checkpoint: "Checkpoint", flags: GenerateFlags, prompt: str) -> None:
     """How likely the prompt is; its tokens, too, with --logprobs."""
-    score = checkpoint.score(prompt, n_logprobs=flags.logprobs or 0, dtype=_dtype(flags))
+    score = checkpoint.score(prompt, n_logprobs=flags.logprobs or 0, dtype=flags.kept_as)
     if flags.logprobs is not None:
         for token in score.tokens:
-            _write(_line(checkpoint, token.id, token.logprob, token.top))
-    _write(
+            write_now(_line(checkpoint, token.id, token.logprob, token.top))
+    write_now(
         f"perplexity {score.perplexity:.4g}, {score.loss:.4f} nats a token, {score.bits_per_byte:.4f} bits a byte, "
         f"{len(score.tokens)} tokens, {score.n_bytes} bytes\n"
     )
@@ -207,10 +149,6 @@ def _line(checkpoint: "Checkpoint", i: int, logprob: float, top: Sequence[tuple[
     decode = checkpoint.tokenizer.decode
     others = [f"{decode([other])!r} {value:.4f}" for other, value in top]
     return "\t".join([f"{logprob:.4f}", str(i), repr(decode([i])), *others]) + "\n"
-
-
-def _dtype(flags: GenerateFlags) -> Literal["auto", "float32", "bfloat16", "int8"]:
-    return "int8" if flags.int8 else flags.dtype
 
 
 def _bias(text: str) -> tuple[int, float]:
@@ -235,16 +173,6 @@ def _prompt(flags: GenerateFlags) -> str:
     except UnicodeDecodeError as error:
         found = f"byte {raw[error.start]:#04x} at {error.start}"
         raise ValueError(f"{name}: not UTF-8 text ({found}); convert it") from None
-
-
-def _write(text: str) -> None:
-    """`text` to standard output at once, as UTF-8 whatever the locale says."""
-    stream = getattr(sys.stdout, "buffer", None)
-    if stream is None:
-        sys.stdout.write(text)
-    else:
-        stream.write(text.encode("utf-8", "replace"))
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -53,10 +53,9 @@ def kept_files(place: ShardFolder, corpus: Corpus) -> KeptFiles | None:
 
 
 def _is_alike(manifest: Manifest, place: ShardFolder, corpus: Corpus) -> bool:
-    has_origins = all(shard.map_xxh3 is not None for shards in manifest.splits.values() for shard in shards)
     wanted = (place.tokenizer.fingerprint, place.val_fraction, place.split, None, None)
     found = (manifest.fingerprint, manifest.val_fraction, manifest.split, manifest.shuffle, manifest.part)
-    return has_origins and found == wanted and corpus.settings_of(manifest.corpus)
+    return manifest.has_origins and found == wanted and corpus.settings_of(manifest.corpus)
 
 
 def _rows(manifest: Manifest, corpus: Corpus) -> list[tuple[int, int, int, str, int, str]]:

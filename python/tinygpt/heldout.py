@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygpt._core import FormatError
 from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.chats import Chats
 from tinygpt.chatshards import write_chats
@@ -23,9 +22,10 @@ from tinygpt.manifest import Manifest
 from tinygpt.reading import Reading
 from tinygpt.tokenfiles import OpenTokens
 from tinygpt.tokenfolder import document_ends, open_folder
-from tinygpt.tracing import PACKED
 
 BY = ("none", "file", "label")
+_PACKED = (".gz", ".zst", ".xz", ".bz2", ".zip", ".tar", ".tgz")
+"""Endings of files whose bytes are not those of the text in them."""
 Bar = Callable[[str], AbstractContextManager[Progress | None]]
 
 
@@ -219,13 +219,13 @@ def _opened(
 
 def _origins(folder: Path, opened: OpenTokens, n_documents: int) -> tuple[NDArray[np.uint64], list[str]]:
     """File, first byte and end of each document, (D, 3), and the names of the files."""
+    manifest = Manifest.load(folder)
+    manifest.check_origins(folder)
     paths = [index.with_suffix(".map") for index, _ in opened.indices]
-    if missing := [path for path in paths if not path.is_file()]:
-        raise FormatError(f"{missing[0]}: no origins, which older versions did not write; prepare the folder again")
     entries = np.concatenate([np.fromfile(path, "<u8").reshape(-1, 3) for path in paths])[:n_documents]
     if len(entries) < n_documents:  # the split cut the last one in two: its rest lies in the other split
         entries = np.concatenate([entries, entries[-1:]])
-    sources = [source["path"] for source in ((Manifest.load(folder).corpus or {}).get("sources") or [])]
+    sources = [source["path"] for source in ((manifest.corpus or {}).get("sources") or [])]
     if not sources:
         why = "its text came from a program, so nothing says which file or label it has"
         raise ValueError(f"{opened.name}: {why}; evaluate it as a whole")
@@ -235,11 +235,6 @@ def _origins(folder: Path, opened: OpenTokens, n_documents: int) -> tuple[NDArra
 def _files_of(folder: Path, opened: OpenTokens, n_documents: int) -> list[str]:
     """The file of each document."""
     entries, sources = _origins(folder, opened, n_documents)
-    if len(sources) > 1 and not entries[:, 0].any() and (entries[:, 2] == entries[:, 1] + 1).all():
-        raise ValueError(
-            f"{opened.name}: chats, and text that a library's tokenizer encodes, do not keep the file; "
-            "evaluate one file at a time"
-        )
     return [sources[int(number)] for number in entries[:, 0]]
 
 
@@ -249,7 +244,7 @@ def _labels(folder: Path, opened: OpenTokens, n_documents: int, field: str) -> l
     found = [""] * n_documents
     for number in np.unique(entries[:, 0]).tolist():
         path = Path(sources[int(number)])
-        if path.suffix.lower() in PACKED or not path.name.lower().endswith((".jsonl", ".ndjson")):
+        if path.suffix.lower() in _PACKED or not path.name.lower().endswith((".jsonl", ".ndjson")):
             raise ValueError(f"{path}: labels are read from .jsonl files that are not packed; evaluate with --by file")
         with path.open("rb") as file:
             for document in np.flatnonzero(entries[:, 0] == number).tolist():
@@ -263,9 +258,7 @@ def _label(record: bytes, field: str, place: str) -> str:
     try:
         value = json.loads(record)
     except ValueError:
-        raise ValueError(
-            f"{place}: no JSON record here; the file has changed, or a library's tokenizer was used"
-        ) from None
+        raise ValueError(f"{place}: no JSON record here; the file has changed, prepare it anew") from None
     for key in field.split("."):
         if not isinstance(value, dict) or key not in value:
             raise ValueError(f"{place}: no {field} in the record; --label-field names the field of the label")

@@ -29,6 +29,8 @@ def load_model(path: Path, which: str | int = "best", *, allow_pickle: bool = Fa
         return Checkpoint.load(path, which)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    if isinstance(which, int):
+        raise ValueError(f"{path} is one model, not a run with a step {which} to take; leave the step out")
     if not allow_pickle:
         raise ValueError(f"{path} is a pickle; --allow-pickle reads it as plain data, running none of its code")
     fields, state = nanogpt.read(path)

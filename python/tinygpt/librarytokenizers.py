@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tinygpt._core import FormatError, ShardSet
-from tinygpt.corpus import Progress, Source, as_corpus
+from tinygpt.corpus import Progress
+from tinygpt.corpussource import Source, as_corpus
 from tinygpt.formats import limits
 from tinygpt.manifest import Manifest
 from tinygpt.shardfolder import ShardFolder

@@ -144,6 +144,26 @@ class Manifest:
         """Whether the shards say which of their tokens are to be learnt, as those of chats do."""
         return any(shard.targets is not None for shards in self.splits.values() for shard in shards)
 
+    @property
+    def has_origins(self) -> bool:
+        """Whether the shards say of each document where it came from.
+
+        Older versions wrote no such thing, or, of chats and of what a library's tokenizer encoded, the document's
+        number alone: then no source has a number of documents.
+        """
+        sources = (self.corpus or {}).get("sources")
+        has_maps = all(shard.map_xxh3 is not None for shards in self.splits.values() for shard in shards)
+        return has_maps and (not sources or any(source.get("documents") for source in sources))
+
+    def check_origins(self, folder: str | Path) -> None:
+        """Nothing, if the shards say of each document where it came from.
+
+        Raises:
+            FormatError: They do not.
+        """
+        if not self.has_origins:
+            raise FormatError(f"{folder}: no origins, which older versions did not write; write the shards again")
+
     def check(self, folder: str | Path, *, split: str | None = None, verify: bool = False) -> None:
         """Nothing, when the folder's shards are what this manifest says.
 

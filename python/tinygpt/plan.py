@@ -6,52 +6,28 @@ if __name__ == "__main__":  # Ctrl-C may come during the imports below
     leave_on_interrupt()
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
-
-import tyro
 
 from tinygpt.command import run
 from tinygpt.config import read
 from tinygpt.modelconfig import GPTConfig
-from tinygpt.planning import plan
-from tinygpt.planreport import plan_lines
 from tinygpt.reading import Reading
+from tinygpt.textflags import TextFlags, fixed_fields
 from tinygpt.trainconfig import TrainConfig
-
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanFlags:
+class PlanFlags(TextFlags):
     """What to plan for."""
 
-    paths: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Files and folders of text, chats (.jsonl), or one prepared folder."""
-    time: str = "1h"
-    """All the time there is, as 30s, 10m, 8h or 2d."""
-    kind: Literal["prose", "code", "chat"] | None = None
-    """What the text is; none finds out."""
     out: Path | None = None
     """Folder of the run that is planned; none takes runs/NAME."""
     json: bool = False
     """Print JSON instead of a table."""
-
-    @property
-    def seconds(self) -> float:
-        """`time` as a number."""
-        found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(s|m|min|h|d)", self.time.strip())
-        if found is None:
-            raise ValueError(f"time must be a number with s, m, h or d, such as 10m or 8h, got {self.time!r}")
-        return float(found[1]) * _UNITS[found[2]]
-
-    def __post_init__(self) -> None:
-        _ = self.seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,11 +43,11 @@ def _plan(argv: Sequence[str]) -> int:
     groups = {"": PlanFlags, "text": Reading, "model": GPTConfig, "training": TrainConfig}
     options = read(argv, groups, prog="tinygpt plan", description=about, defaults={"vocab_size": 8192})
     flags, reading, config = options.build(PlanFlags), options.build(Reading), options.build(TrainConfig)
-    options.build(GPTConfig)
-    if not flags.paths:
-        raise ValueError("PATHS is missing: files or folders of text, or a prepared folder")
-    fixed = options.given(GPTConfig) | options.given(TrainConfig)
-    fixed.pop("ram", None)
+    fixed = fixed_fields(options)
+
+    from tinygpt.planning import plan  # not before the flags are read: torch takes seconds
+    from tinygpt.planreport import plan_lines
+
     found = plan(
         flags.paths,
         seconds=flags.seconds,

@@ -11,16 +11,17 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tinygpt.forecast import duration
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.planningrules import heads
+from tinygpt.planwish import Wish, shapes
 from tinygpt.reading import Reading
-from tinygpt.runchoice import MOST_WAITING, Choice, Plan, Wish, choices, command, notes, with_measurement
-from tinygpt.scaling import LAW, Law
-from tinygpt.stepcost import StepCost
+from tinygpt.runchoice import Choice, Plan, choices, command, notes, with_measurement
+from tinygpt.stepcost import MOST_WAITING, StepCost
 from tinygpt.textsurvey import VOCABULARIES, Kind, TextSurvey, survey
 from tinygpt.trainconfig import RECIPE, TrainConfig
 
@@ -51,7 +52,6 @@ def plan(
     text: TextSurvey | None = None,
     measure: Measure | None = None,
     startup_seconds: float | None = None,
-    law: Law = LAW,
     say: Callable[[str], None] | None = None,
 ) -> Plan:
     """What to train on a text in a time.
@@ -68,7 +68,6 @@ def plan(
         text: The survey, where it was made before.
         measure: Takes the place of the machine, in tests.
         startup_seconds: Seconds of starting Python and torch; None measures.
-        law: What to expect of a model.
         say: Called with a line for each measurement.
 
     Raises:
@@ -109,17 +108,17 @@ def plan(
         fixed=fixed,
         out=out or Path("runs") / name,
         startup_seconds=_startup_seconds() if startup_seconds is None else startup_seconds,
-        law=law,
     )
+    next(shapes(wish))  # what does not go together is said before minutes of measuring
     cost, waiting_share = _step_cost(measure)
-    room = TrainConfig(ram=ram).ram_bytes
-    room = getattr(measure, "free_bytes", None) if room is None else room
+    ram_bytes = TrainConfig(ram=ram).ram_bytes
+    room = getattr(measure, "free_bytes", None) if ram_bytes is None else ram_bytes
     found = _offered(wish, cost, measure, room)
     best = min(range(len(found)), key=lambda i: found[i].bits_per_byte)
     return Plan(
         text=text,
         seconds=seconds,
-        ram_bytes=TrainConfig(ram=ram).ram_bytes,
+        ram_bytes=ram_bytes,
         choices=tuple(replace(choice, command=command(wish, choice)) for choice in found),
         recommended=best,
         notes=(*_busy(waiting_share), *notes(wish, found[best])),
@@ -163,6 +162,7 @@ class Machine:
         return free_bytes()
 
 
+@cache
 def _startup_seconds() -> float:
     """Seconds from the command to where a trainer begins."""
     started = time.perf_counter()

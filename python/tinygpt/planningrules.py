@@ -18,13 +18,14 @@ EPOCHS = (4.0, 12.0, 40.0)
 
 
 def heads(d_model: int) -> int:
-    """Attention heads of a model of this width: of 64, narrow ones of 32.
+    """Attention heads of a model of this width: of 64, narrow ones of 32, wider ones where that does not divide it.
 
     Example:
-        >>> [heads(width) for width in (64, 96, 128, 256, 768)]
-        [2, 3, 4, 4, 12]
+        >>> [heads(width) for width in (64, 96, 128, 256, 768, 100, 30)]
+        [2, 3, 4, 4, 12, 2, 1]
     """
-    return d_model // (64 if d_model >= 256 else 32)
+    most = d_model // (64 if d_model >= 256 else 32)
+    return next((n for n in range(most, 1, -1) if d_model % (2 * n) == 0), 1)
 
 
 def learning_rate(n_parameters: int, *, optimizer: str = "muon") -> float:

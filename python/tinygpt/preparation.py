@@ -256,7 +256,7 @@ class Preparation(Reading):
             is_same = manifest.fingerprint == named.fingerprint
         else:
             is_same = manifest.training == self._training(corpus, vocab_size)
-        if not is_same or not corpus.unchanged_since(manifest.corpus):
+        if not is_same or not manifest.has_origins or not corpus.unchanged_since(manifest.corpus):
             return None
         try:
             manifest.check(folder, verify=True)

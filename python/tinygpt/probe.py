@@ -11,45 +11,34 @@ There is no table of processors: `best` looks at the measurements alone.
 """
 
 import contextlib
-import gc
-import hashlib
 import json
 import math
-import os
-import platform
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
-from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 
 from tinygpt.attention import FORMS
 from tinygpt.engine import Engine, configure_process, settle
-from tinygpt.learner import Learner
-from tinygpt.measurement import processor
-from tinygpt.model import GPT, GPTConfig
-from tinygpt.staging import write_file
+from tinygpt.measuredengines import key_of, remember, remembered
+from tinygpt.modelconfig import GPTConfig
+from tinygpt.stepclock import Clock, gemm_flops
+from tinygpt.stepcost import MOST_WAITING
 from tinygpt.trainconfig import ENGINE, TrainConfig
 
 WORTH_SECONDS = 30
 """A run is measured for when it would take at least this long at `SLOW_FLOPS`."""
 SLOW_FLOPS = 2e11
 """Operations per second of a slow processor, where nothing was measured."""
-_NUMERIC_WINDOWS = 4  # the first choices are the slowest; a part of a micro-batch tells them apart
 _MOST_ERROR = 2e-6  # relative, of a float32 product of 512 terms; float32 itself is at 4e-7, bfloat16 at 3e-3
 _MOST_LOSS_ERROR = 5e-3  # relative, of the first loss
-_WAY_OF_MEASURING = 3  # one more whenever figures of before would not be measured so again
-_MOST_WAITING = 0.1
 _NEAR_IN_PART = 0.4  # 2 layers of 6 had bfloat16 at 0.94 of float32, all of them at 1.2 to 1.4
 _NEAR = 0.8  # of the fastest before compiling, which gives bfloat16 more than float32
 _UNTOUCHED_BYTES = 1 << 30
@@ -82,8 +71,8 @@ def choose(
         )
     if engine.device != "cpu":
         return engine
-    key = _key(config, shape, fixed)
-    measured = _remembered(key)  # a short run, too, is better off with what a longer one found out
+    key = key_of(config, shape, fixed)
+    measured = remembered(key)  # a short run, too, is better off with what a longer one found out
     if not measured and not (is_long or config.ram):
         return engine
     if say is not None and not measured:
@@ -94,7 +83,7 @@ def choose(
         found = _in_child(config, shape, task, say) if is_long and is_open else iter(())
         measured = [row for row in found if "out_of_memory" not in row]
     shares = sorted(row.get("waiting_share", 0.0) for row in measured)
-    is_busy = bool(shares) and shares[len(shares) // 2] > _MOST_WAITING
+    is_busy = bool(shares) and shares[len(shares) // 2] > MOST_WAITING
     if is_busy:
         message = (
             f"threads waited {shares[len(shares) // 2]:.0%} of the time for a core while the engine was measured: "
@@ -118,7 +107,7 @@ def choose(
         same = (engine, fitting)
         compile_seconds = max(row["compile_seconds"] for row in (alone, *whole) if engine_of(row) in same)
         fitting = replace(fitting, tokens_per_second=faster) if rest else fitting
-        _remember(key, [{**asdict(fitting), "compile_seconds": compile_seconds, "in_part": False}, *rest])
+        remember(key, [{**asdict(fitting), "compile_seconds": compile_seconds, "in_part": False}, *rest])
     return fitting
 
 
@@ -164,14 +153,14 @@ def measured_alone(
     fixed = {name: getattr(config, name) for name in ENGINE}
     fixed |= {"compile": None if config.compile == "auto" else config.compile == "on"}
     engine = replace(engine, **{k: v for k, v in fixed.items() if v not in ("auto", None)})
-    known = _remembered(_key_of(config, shape, engine))
+    known = remembered(_own_key(config, shape, engine))
     if known and known[0]["memory_bytes"] is not None and _fits(engine_of(known[0]), config):
         return known[0]
     row = _fitting(config, shape, engine, say)
     if not row.get("tokens_per_second"):
         raise RuntimeError("how a step runs here could not be measured")
-    if row["waiting_share"] <= _MOST_WAITING:
-        _remember(_key_of(config, shape, engine_of(row)), [{**row, "in_part": False}])
+    if row["waiting_share"] <= MOST_WAITING:
+        remember(_own_key(config, shape, engine_of(row)), [{**row, "in_part": False}])
     return row
 
 
@@ -186,9 +175,9 @@ def settings_of(engine: Engine) -> dict[str, Any]:
     return {**named, "compile": "on" if engine.compile else "off"}
 
 
-def _key_of(config: TrainConfig, shape: GPTConfig, engine: Engine) -> str:
+def _own_key(config: TrainConfig, shape: GPTConfig, engine: Engine) -> str:
     config = replace(config, **settings_of(engine))
-    return _key(config, shape, {name: getattr(config, name) for name in ENGINE})
+    return key_of(config, shape, {name: getattr(config, name) for name in ENGINE})
 
 
 def _fitting(
@@ -248,48 +237,6 @@ def best(measured: Iterable[Mapping[str, Any]], *, n_tokens: float, seconds: flo
         return -min(n, max(0.0, seconds - compiling) * speed), n / speed + compiling
 
     return engine_of(min(measured, key=cost))
-
-
-def cache_file() -> Path:
-    """Where measurements are remembered: `tinygpt/engines.json` in the user's folder for caches."""
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / "tinygpt" / "engines.json"
-
-
-def _key(config: TrainConfig, shape: GPTConfig, fixed: Mapping[str, Any]) -> str:
-    facts = {
-        "machine": [
-            processor(),
-            os.cpu_count(),
-            sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
-        ],
-        "versions": [version("torch"), version("tinygpt"), platform.python_version(), _WAY_OF_MEASURING],
-        "shape": asdict(shape),
-        "batch": [config.batch_size, config.grad_accum, config.optimizer],
-        "fixed": [dict(fixed), config.ram],
-        "threads": torch.get_num_threads(),
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _remembered(key: str) -> list[dict[str, Any]] | None:
-    try:
-        rows = json.loads(cache_file().read_text(encoding="utf-8"))[key]
-        return [row for row in rows if row["tokens_per_second"] > 0 and row["compile_seconds"] >= 0 <= row["in_part"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _remember(key: str, rows: list[dict[str, Any]]) -> None:
-    try:
-        content = dict(json.loads(cache_file().read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        content = {}
-    try:
-        cache_file().parent.mkdir(parents=True, exist_ok=True)
-        write_file(cache_file(), json.dumps({**content, key: rows}, indent=1) + "\n")
-    except OSError:
-        pass  # a machine without a place for caches measures again
 
 
 def _in_child(
@@ -438,114 +385,6 @@ def _changes(config: TrainConfig, shape: GPTConfig, fixed: Mapping[str, Any]) ->
                 yield {"micro_batch": n}
 
 
-class Clock:
-    """Measures candidates on random tokens.
-
-    Args:
-        config: The run's settings.
-        shape: The model's.
-        is_alone: Whether one candidate is all that this process will measure, so that the peak memory is its own.
-    """
-
-    def __init__(self, config: TrainConfig, shape: GPTConfig, *, is_alone: bool = False) -> None:
-        torch.manual_seed(0)
-        self._threads = torch.get_num_threads()
-        self._first_pace = self._pace()
-        self._config = config
-        self._model = GPT(shape)
-        # The choice of type and precision has the slowest candidates; a part of model and batch tells them apart.
-        self._part = None if is_alone else GPT(replace(shape, n_layer=min(2, shape.n_layer)))
-        self._is_alone = is_alone
-
-    def __call__(self, engine: Engine, *, in_part: bool) -> dict[str, Any] | None:
-        """One candidate: an optimiser step to warm up and for the memory, then micro-batches and a step by the clock.
-
-        Returns:
-            The measurement; None where the compiler fails or the loss is no number.
-
-        Raises:
-            MemoryError: There is too little.
-        """
-        windows = engine.micro_batch or self._config.batch_size
-        windows = min(windows, _NUMERIC_WINDOWS) if in_part else windows
-        model = self._part if in_part and self._part is not None else self._model
-        generator = torch.Generator().manual_seed(1)
-        ids = torch.randint(model.config.vocab_size, (windows, model.config.block_size + 1), generator=generator)
-        x, y = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()  # each (B, T)
-        pace = self._pace()
-        torch.set_num_threads(engine.threads)
-        config = replace(self._config, batch_size=windows, grad_accum=1, micro_batch=None, learning_rate=1e-12)
-        try:
-            learner = Learner(model, config, replace(engine, micro_batch=windows))
-            started = time.perf_counter()
-            loss, _ = learner.learn(x, y, 1e-12)
-            first = time.perf_counter() - started
-            if learner.engine.compile != engine.compile or not math.isfinite(loss):
-                return None
-            seconds: list[float] = []
-            waited, began = _waiting_seconds(), time.perf_counter()
-            while len(seconds) < 2 or (sum(seconds) < 0.5 and len(seconds) < 20):
-                started = time.perf_counter()
-                learner.accumulate(x, y)
-                seconds.append(time.perf_counter() - started)
-            # What the clock read while threads waited for a core is worth little.
-            waiting = (_waiting_seconds() - waited) / (time.perf_counter() - began) / engine.threads
-            started = time.perf_counter()
-            learner.learn(x, y, 1e-12)
-            rest = max(0.0, time.perf_counter() - started - min(seconds))  # of a step, whatever its size
-        except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-                raise
-            raise MemoryError(str(error)) from None  # torch says it otherwise
-        # A part of the model is there to tell types apart, and has no steps to come.
-        n_passes = 1.0 if in_part else self._config.windows_per_step / windows
-        tokens_per_second = n_passes * x.numel() / (n_passes * min(seconds) + (0.0 if in_part else rest))
-        tokens_per_second *= (pace + self._pace()) / 2 / self._first_pace
-        memory = _peak_bytes()
-        del learner
-        torch.compiler.reset()
-        gc.collect()
-        return {
-            **asdict(engine),
-            "tokens_per_second": tokens_per_second,
-            "memory_bytes": memory if self._is_alone else None,
-            "compile_seconds": max(0.0, first - min(seconds)) if engine.compile else 0.0,
-            "loss": loss,
-            "in_part": in_part,
-            "waiting_share": waiting,
-        }
-
-    def _pace(self) -> float:
-        """Seconds of some fixed work: what a virtual machine gives drifts by a half within minutes.
-
-        Candidates are measured one after the other; held against this work they compare, whenever their turn was.
-        Without it a compiled engine whose turn came in a slow minute lost: 10,956 tokens a second against 14,012, where
-        side by side it did 18,203 against 14,668.
-        """
-        torch.set_num_threads(self._threads)
-        a, b = torch.ones(768, 512), torch.ones(512, 2048)
-        return min(_seconds(lambda: (a @ b).clone()) for _ in range(6))
-
-
-def _waiting_seconds() -> float:
-    """Seconds that this process's threads were ready to run and had no core; 0 where the system does not say."""
-    found = 0
-    for file in Path("/proc/self/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that has ended
-            found += int(file.read_text(encoding="ascii").split()[1])
-    return found / 1e9
-
-
-def _peak_bytes() -> int | None:
-    """Most memory that this process has held; None where nobody knows."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        return Engine().peak_memory_bytes()
-    # getrusage counts what the parent held when it forked
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), None)
-
-
 def free_bytes() -> int | None:
     """Memory that a new process may take, of the machine and of the group that this process is in."""
     found = []
@@ -556,39 +395,6 @@ def free_bytes() -> int | None:
     except (OSError, ValueError):  # another system, or no limit, which is spelt "max"
         pass
     return min(found, default=None)
-
-
-def gemm_flops(shape: GPTConfig, engine: Engine, *, n_rows: int) -> float:
-    """Operations per second of a model's matrix products alone: the peak that a training step is held against.
-
-    Args:
-        shape: The model's.
-        engine: Type and precision of the products.
-        n_rows: Tokens of a micro-batch.
-    """
-    dtype, c = getattr(torch, engine.dtype), shape.d_model
-    up = shape.d_inner * (1 if shape.mlp == "gelu" else 2)
-    layers = [(c, (shape.n_head + 2 * shape.n_kv) * shape.d_head), (c, c), (c, up), (shape.d_inner, c)]
-    n_operations, seconds = 0.0, 0.0
-    with engine.products():
-        for n_in, n_out, n_times in [*((*layer, shape.n_layer) for layer in layers), (c, shape.vocab_size, 1)]:
-            x, w = torch.randn(n_rows, n_in, dtype=dtype), torch.randn(n_out, n_in, dtype=dtype)
-            dy = torch.randn(n_rows, n_out, dtype=dtype)  # (N, n_out)
-            products: list[Callable[[], torch.Tensor]] = [
-                partial(F.linear, x, w),
-                partial(torch.mm, dy, w),
-                partial(torch.mm, dy.T, x),
-            ]
-            for product in products:
-                seconds += n_times * min(_seconds(product) for _ in range(4))
-                n_operations += n_times * 2.0 * n_rows * n_in * n_out
-    return n_operations / seconds
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def main() -> None:

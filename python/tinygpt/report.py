@@ -8,13 +8,15 @@ if __name__ == "__main__":  # Ctrl-C may come during the imports below
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tyro
 
 from tinygpt.command import run
 from tinygpt.config import read
-from tinygpt.diagnosis import Finding, diagnose
+from tinygpt.curves import Curves
+from tinygpt.diagnosis import diagnose
 from tinygpt.runcomparison import write_comparison
 from tinygpt.runreport import REPORT, write_report
 
@@ -48,21 +50,14 @@ def _report(argv: Sequence[str]) -> int:
     about = "Writes a run as one HTML page, or several runs beside one another."
     flags = read(argv, {"": ReportFlags}, prog="tinygpt report", description=about).build(ReportFlags)
     if len(flags.runs) == 1:
-        run_folder = flags.runs[0]
-        out = write_report(run_folder, out=flags.out, evaluation=flags.evaluation, findings=_findings(run_folder))
+        curves = Curves(lines=[])  # read once: whoever looks for faults takes the lines, too
+        look = partial(diagnose, lines=curves.lines)
+        out = write_report(flags.runs[0], out=flags.out, curves=curves, evaluation=flags.evaluation, look=look)
     else:
         out = flags.out or Path(REPORT)
         write_comparison(flags.runs, out)
     print(f"written: {out}")
     return 0
-
-
-def _findings(folder: Path) -> list[Finding]:
-    """What doctor finds in a run; nothing where there is too little of it to judge."""
-    try:
-        return diagnose(folder)
-    except (OSError, ValueError):
-        return []
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ from markupsafe import Markup
 
 from tinygpt import __version__
 from tinygpt.chart import Chart
-from tinygpt.chartscale import number
-from tinygpt.forecast import count, duration
 from tinygpt.svgchart import figure
 from tinygpt.tokenview import visible
 
@@ -43,5 +41,5 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else visible(value),
     )
-    made.filters |= {"chart": chart, "count": count, "duration": duration, "number": number, "shortened": visible}
+    made.filters |= {"chart": chart, "shortened": visible}
     return made

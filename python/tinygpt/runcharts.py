@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tinygpt.chart import Chart, Event, Level, Series
-from tinygpt.curves import Array, Curves
+from tinygpt.curves import Curves
 
 SPLITS = {"evaluation": "validation", "evaluation_train": "training, same measure"}
 _TIMES = ((172_800, 86_400, "days"), (7200, 3600, "hours"), (180, 60, "minutes"), (0, 1, "seconds"))
@@ -45,17 +45,14 @@ def run_charts(
     return [replace(chart, reach=reach) for chart in charts if not chart.is_empty]
 
 
-def in_time(seconds: Array) -> tuple[Array, str]:
-    """Seconds in the unit that suits the longest of them, and its name.
+def time_unit(longest: float) -> tuple[int, str]:
+    """The unit that suits times of up to so many seconds: its seconds, and its name.
 
     Example:
-        >>> import numpy as np
-        >>> in_time(np.array([0.0, 5400.0]))
-        (array([ 0., 90.]), 'minutes')
+        >>> time_unit(5400.0)
+        (60, 'minutes')
     """
-    longest = float(seconds.max()) if len(seconds) else 0.0
-    size, name = next((size, name) for least, size, name in _TIMES if longest >= least)
-    return seconds / size, name
+    return next((size, name) for least, size, name in _TIMES if longest >= least)
 
 
 def _loss_chart(curves: Curves, others: Mapping[str, float]) -> Chart:
@@ -105,6 +102,6 @@ def _series(
 
 def _time_chart(curves: Curves) -> Chart:
     """How far the run was at which time: a stretch that is flat is a machine that was busy elsewhere."""
-    seconds, unit = in_time(curves["seconds"].values())
-    series = [Series(name="steps", x=curves["seconds"].steps(), y=seconds)]
+    size, unit = time_unit(curves["seconds"].most() or 0.0)
+    series = [_series(curves, "seconds", "steps", 0, scale=1 / size)]
     return Chart(title="Time taken", x_unit="steps", y_unit=unit, series=series)

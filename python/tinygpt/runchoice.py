@@ -4,33 +4,22 @@ docs/planning.md has the source of every rule here.
 """
 
 import math
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from tinygpt.forecast import count, duration
+from tinygpt.forecast import Forecast, duration
 from tinygpt.modelconfig import GPTConfig
-from tinygpt.planningrules import (
-    CONTEXTS,
-    EPOCHS,
-    LAYERS,
-    STEP_TOKENS,
-    WIDTHS,
-    dropout,
-    heads,
-    learning_rate,
-    passes_of,
-)
-from tinygpt.scaling import Law
-from tinygpt.stepcost import StepCost, block_parameters, n_parameters
+from tinygpt.planningrules import EPOCHS, dropout, learning_rate, passes_of
+from tinygpt.planwish import Wish, batch_of, shapes, windows_of
+from tinygpt.progress import planned_steps
+from tinygpt.scaling import LAW
+from tinygpt.stepcost import MOST_WAITING, StepCost, block_parameters, n_parameters
 from tinygpt.textsurvey import TextSurvey
+from tinygpt.traincommand import train_command
 from tinygpt.trainconfig import LIMITS, RECIPE, TrainConfig
 
 LEAST_STEPS = 20
-MOST_WAITING = 0.1
-"""Share of the time of a measurement that threads may wait for a core: beyond it, its speed is worth nothing."""
 _COMPILE_SECONDS = 5.0  # of a choice that is not measured
 _USED = 0.90  # of the time; the rest is for evaluations, saves, and a machine that is slower then
 _EVALUATIONS = 0.05  # of the time
@@ -97,71 +86,38 @@ class Plan:
         return asdict(self) | {"best": self.best.command}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What is asked for."""
-
-    paths: Sequence[str]
-    seconds: float
-    text: TextSurvey
-    reading: Mapping[str, Any]
-    """Fields of `Reading` that differ from its defaults."""
-    fixed: Mapping[str, Any]
-    """Fields of `GPTConfig` and `TrainConfig` that were chosen already."""
-    out: Path
-    startup_seconds: float
-    law: Law
-
-    @property
-    def val_fraction(self) -> float:
-        """Share that is set apart, so that there are 200 kB or a tenth, and a hundredth at least."""
-        if self.text.is_prepared:
-            return 0.0
-        return round(min(0.1, max(0.01, 200_000 / self.text.n_bytes)), 2)
-
-    @property
-    def train_bytes(self) -> float:
-        """Bytes of text to train on."""
-        return self.text.n_bytes * (1 - self.val_fraction)
-
-    @property
-    def ready_seconds(self) -> float:
-        """Seconds before the first step but for compiling."""
-        return self.startup_seconds + self.text.seconds
-
-
 def choices(wish: Wish, cost: StepCost, room: int | None) -> list[Choice]:
     """What is best among models of each size, the best first, with foretold speed and memory."""
-    best: dict[int, tuple[float, GPTConfig, int, float]] = {}
-    for shape in _shapes(wish):
-        size, n_block = n_parameters(shape), block_parameters(shape)
+    best: dict[int, tuple[float, GPTConfig, int, float, float, float]] = {}
+    for shape in shapes(wish):
+        group, n_block = round(2 * math.log2(n_parameters(shape))), block_parameters(shape)
         per_token, per_pass, per_step = cost.step_parts(shape)
         room_per_token, room_besides = cost.memory_parts(shape)
-        for windows in _windows(wish, shape.block_size):
-            batch_size, passes = passes_of(windows, shape.block_size)
-            memory = batch_size * shape.block_size * room_per_token + room_besides + _TRAIN_BYTES
+        for windows in windows_of(wish, shape.block_size):
+            batch_size, passes = batch_of(wish, windows, shape.block_size)
+            at_once = min(batch_size, passes_of(windows, shape.block_size)[0])  # the engine takes no more than fit
+            memory = at_once * shape.block_size * room_per_token + room_besides + _TRAIN_BYTES
             if room is not None and memory > room:
                 continue
-            step_seconds = windows * shape.block_size * per_token + passes * per_pass + per_step + _STEP_SECONDS
+            seconds = windows * shape.block_size * per_token + passes * per_pass + per_step + _STEP_SECONDS
             for most_epochs in EPOCHS:
-                steps, is_all = _steps(wish, shape, windows, step_seconds, _COMPILE_SECONDS, most_epochs)
+                steps, is_all = _steps(wish, shape, windows, seconds, _COMPILE_SECONDS, most_epochs)
                 if steps < LEAST_STEPS:
                     break
                 bits = _bits(wish, shape, n_block, windows, steps)
-                group = round(2 * math.log2(size))
                 if group not in best or bits < best[group][0]:
-                    best[group] = bits, shape, windows, most_epochs
+                    best[group] = bits, shape, windows, most_epochs, seconds, memory
                 if is_all:  # the time ends the run before the text does
                     break
-    return [_foretold(wish, cost, *found[1:]) for found in sorted(best.values(), key=lambda each: each[0])]
+    return [_foretold(wish, *found[1:]) for found in sorted(best.values(), key=lambda each: each[0])]
 
 
-def _foretold(wish: Wish, cost: StepCost, shape: GPTConfig, windows: int, most_epochs: float) -> Choice:
+def _foretold(
+    wish: Wish, shape: GPTConfig, windows: int, most_epochs: float, step_seconds: float, memory: float
+) -> Choice:
     shape = replace(shape, dropout=wish.fixed.get("dropout", dropout(most_epochs)))
     config = _config(wish, shape, windows)
-    seconds = cost.step_seconds(shape, windows, config.grad_accum) + _STEP_SECONDS
-    memory = cost.memory_bytes(shape, config.batch_size) + _TRAIN_BYTES
-    found = _choice(wish, shape, config, seconds, _COMPILE_SECONDS, int(memory), "", most_epochs)
+    found = _choice(wish, shape, config, step_seconds, _COMPILE_SECONDS, int(memory), "", most_epochs)
     assert found is not None  # as many steps as before
     return found
 
@@ -177,7 +133,7 @@ def _steps(
 
 
 def _bits(wish: Wish, shape: GPTConfig, n_block: int, windows: int, steps: int) -> float:
-    return wish.law.bits_per_byte(
+    return LAW.bits_per_byte(
         surprise=wish.text.surprise,
         n_parameters=n_block,
         vocab_size=shape.vocab_size,
@@ -189,36 +145,12 @@ def _bits(wish: Wish, shape: GPTConfig, n_block: int, windows: int, steps: int) 
     )
 
 
-def _shapes(wish: Wish) -> Iterator[GPTConfig]:
-    fixed = {name: value for name, value in wish.fixed.items() if name in GPTConfig.__dataclass_fields__}
-    is_llama = not fixed.keys() & {"position", "norm", "bias", "mlp"}  # no standard class has another form and qk_norm
-    contexts = [t for t in CONTEXTS if t <= 256 or wish.text.kind != "prose"]
-    for vocab_size in [fixed["vocab_size"]] if "vocab_size" in fixed else wish.text.bytes_per_token:
-        for block_size in [fixed["block_size"]] if "block_size" in fixed else contexts:
-            for d_model in [fixed["d_model"]] if "d_model" in fixed else WIDTHS:
-                for n_layer in [fixed["n_layer"]] if "n_layer" in fixed else LAYERS:
-                    if "n_layer" not in fixed and not 24 <= d_model / n_layer <= 128:
-                        continue
-                    options = {"n_head": heads(d_model), "qk_norm": RECIPE["qk_norm"] and is_llama, **fixed}
-                    options |= {"vocab_size": vocab_size, "block_size": block_size}
-                    yield GPTConfig(**{**options, "d_model": d_model, "n_layer": n_layer})
-
-
-def _windows(wish: Wish, block_size: int) -> list[int]:
-    """Windows of a step, those that make about the same number of tokens whatever the context is."""
-    if {"batch_size", "grad_accum"} & set(wish.fixed):
-        return [wish.fixed.get("batch_size", TrainConfig().batch_size) * wish.fixed.get("grad_accum", 1)]
-    return sorted({max(1, tokens // block_size) for tokens in STEP_TOKENS})
-
-
 def _config(wish: Wish, shape: GPTConfig, windows: int) -> TrainConfig:
     """The settings of a run but for its length."""
     known = {name: value for name, value in wish.fixed.items() if name in TrainConfig.__dataclass_fields__}
     known = {name: value for name, value in known.items() if name not in LIMITS}
-    batch_size, passes = passes_of(windows, shape.block_size)
+    batch_size, passes = batch_of(wish, windows, shape.block_size)
     recipe = {name: value for name, value in RECIPE.items() if name in TrainConfig.__dataclass_fields__}
-    if "batch_size" in known:  # the engine takes fewer at once where they do not fit
-        batch_size, passes = known["batch_size"], windows // known["batch_size"]
     rate = learning_rate(n_parameters(shape), optimizer=known.get("optimizer", recipe["optimizer"]))
     own = {"batch_size": batch_size, "grad_accum": passes, "learning_rate": rate}
     return TrainConfig(**{**recipe, **own, **known})
@@ -306,54 +238,30 @@ def with_measurement(wish: Wish, choice: Choice, row: Mapping[str, Any]) -> Choi
 
 def command(wish: Wish, choice: Choice) -> str:
     """What trains a choice, as one types it."""
-    words = ["tinygpt", "train", "--data", *wish.paths, "--out", str(wish.out)]
+    text: dict[str, Any] = {}
     if not wish.text.is_prepared:
-        words += _flags({**wish.reading, "val_fraction": wish.val_fraction})
+        text = {**wish.reading, "val_fraction": wish.val_fraction}
         # So few documents do not fall apart by their hashes in any given share.
-        words += ["--split", "last"] if wish.text.n_documents < 200 else []
-    shape, plain = asdict(choice.shape), {f.name: f.default for f in GPTConfig.__dataclass_fields__.values()}
-    always = ("vocab_size", "n_layer", "n_head", "d_model", "block_size", "dropout")
-    recipe = {**plain, **RECIPE, "vocab_size": None}
-    words += _flags({n: shape[n] for n in shape if n in always or shape[n] != recipe[n]})
-    defaults = {f.name: f.default for f in TrainConfig.__dataclass_fields__.values()} | RECIPE
-    settings = asdict(choice.config)
-    named = ("batch_size", "grad_accum", "learning_rate")
-    words += _flags({n: v for n, v in settings.items() if n in named or v != defaults[n]})
-    return shlex.join(words)
-
-
-def _flags(values: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in values.items():
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            yield f"--{flag}" if value else f"--no-{flag}"
-        elif value is not None:
-            yield f"--{flag}"
-            yield from (
-                [str(part) for part in value]
-                if isinstance(value, tuple | list)
-                else [f"{value:g}" if isinstance(value, float) else str(value)]
-            )
+        text |= {"split": "last"} if wish.text.n_documents < 200 else {}
+    return train_command(wish.paths, out=wish.out, shape=choice.shape, config=choice.config, text=text)
 
 
 def notes(wish: Wish, best: Choice) -> Iterator[str]:
     """What cannot be done, and what would help."""
-    asked = {name: wish.fixed[name] for name in LIMITS if name in wish.fixed and name != "max_seconds"}
-    tokens_per_step = best.config.windows_per_step * best.shape.block_size
+    asked = {name: wish.fixed[name] for name in LIMITS if name in wish.fixed}
     if asked:
-        steps = min(
-            math.ceil(
-                {"max_steps": value, "max_tokens": value / tokens_per_step}.get(
-                    name, value * wish.train_bytes / wish.text.bytes_per_token[best.shape.vocab_size] / tokens_per_step
-                )
-            )
-            for name, value in asked.items()
+        tokens = wish.train_bytes / wish.text.bytes_per_token[best.shape.vocab_size]
+        forecast = Forecast(
+            steps=planned_steps(
+                replace(best.config, **{**dict.fromkeys(LIMITS), **asked}),
+                n_windows=int(tokens / best.shape.block_size),
+                tokens_per_window=best.shape.block_size,
+            ),
+            tokens_per_step=best.config.windows_per_step * best.shape.block_size,
+            tokens_per_second=best.tokens_per_second,
         )
-        n, seconds = steps * tokens_per_step, steps * tokens_per_step / best.tokens_per_second
-        line = f"{steps:,} steps of {tokens_per_step:,} tokens = {count(n)} tokens: {duration(seconds)} here"
-        if seconds > wish.seconds:
-            line += f"; in {duration(wish.seconds)}: {best.config.max_steps:,} steps"
-        yield line
+        is_longer = (forecast.seconds or 0.0) > wish.seconds
+        yield f"{forecast}{f'; in {duration(wish.seconds)}: {best.config.max_steps:,} steps' if is_longer else ''}"
     if best.waiting_share > MOST_WAITING:
         share = f"{best.waiting_share:.0%}"
         yield f"other programs took {share} of the time of measuring: its speed is foretold; plan again when they ended"

@@ -5,13 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tinygpt.chart import MOST_STYLES, Chart, Series
 from tinygpt.chartscale import number
 from tinygpt.forecast import count, duration
 from tinygpt.reportpage import page
-from tinygpt.runcharts import in_time
+from tinygpt.runcharts import time_unit
 from tinygpt.runfacts import RunFacts, run_facts
 from tinygpt.runtables import in_words
 from tinygpt.staging import write_file
@@ -86,10 +84,8 @@ def _over_tokens(named: Mapping[str, RunFacts], column: str, title: str, unit: s
 
 def _over_time(named: Mapping[str, RunFacts], column: str, title: str, unit: str, has_markers: bool) -> Chart:
     places = {name: run.curves.along(column, "seconds") for name, run in named.items()}
-    _, time_unit = in_time(np.concatenate([x for x, _ in places.values()]))
-    longest = max((x.max() for x, _ in places.values() if len(x)), default=1.0)
-    scale = in_time(np.array([longest]))[0][0] / longest if longest else 1.0
-    return _chart({name: (x * scale, y) for name, (x, y) in places.items()}, time_unit, title, unit, has_markers)
+    size, time = time_unit(max((float(x.max()) for x, _ in places.values() if len(x)), default=0.0))
+    return _chart({name: (x / size, y) for name, (x, y) in places.items()}, time, title, unit, has_markers)
 
 
 def _chart(places: Mapping[str, Any], x_unit: str, title: str, unit: str, has_markers: bool) -> Chart:

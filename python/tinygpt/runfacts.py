@@ -14,6 +14,7 @@ from tinygpt.curves import Curves
 from tinygpt.manifest import Manifest
 from tinygpt.optionfile import entries
 from tinygpt.sessions import Session, is_held, read_sessions
+from tinygpt.values import finite
 
 METRICS = "metrics.jsonl"
 EVALUATION = "evaluation.json"
@@ -133,7 +134,7 @@ def run_facts(folder: Path, *, curves: Curves | None = None, evaluation: Path | 
     curves = curves or Curves()
     curves.read_on(folder / METRICS)
     notes: list[str] = []
-    newest = next((path for step in reversed(steps) if (path := runfolder.step_folder(folder, step))), None)
+    newest = runfolder.step_folder(folder, steps[-1]) if steps else None
     saved = {} if newest is None else _object(newest / "trainer.json", notes)
     setting = dict(sessions[-1].facts) if sessions else saved
     setting |= {name: _mapping(setting.get(name)) for name in ("model", "config", "engine", "environment", "data")}
@@ -175,12 +176,12 @@ def read_evaluation(path: Path) -> Judged:
         figures = text["groups"][0]["figures"]
         others, order = (text["baselines"] or [None])[0] or {}, text["ngram_order"]
         named = {"zlib": "zlib -9", "zstd": "zstd -19", "ngram": f"{order}-gram model"}
-        loss = _finite(others.get("ngram_loss"))
+        loss = finite(others.get("ngram_loss"))
         return Judged(
             name=str(text["name"]),
-            loss=_finite(figures["loss"]),
-            bits_per_byte=_finite(figures["bits_per_byte"]),
-            others={named[key]: value for key in named if (value := _finite(others.get(key))) is not None},
+            loss=finite(figures["loss"]),
+            bits_per_byte=finite(figures["bits_per_byte"]),
+            others={named[key]: value for key in named if (value := finite(others.get(key))) is not None},
             ngram=None if loss is None else (f"{order}-gram model", loss),
             verdict=text.get("verdict"),
             notes=tuple(map(str, content.get("notes", ()))),
@@ -257,7 +258,3 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _finite(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

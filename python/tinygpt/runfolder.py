@@ -18,6 +18,8 @@ from tinygpt._core import FormatError
 from tinygpt.staging import move, remove_folder, write_file
 
 CHECKSUMS = "checksums.json"
+PROJECT, RUN = "project.json", "run"
+"""What says that a folder is that of a project, and the run in it."""
 _STEP = re.compile(r"step-(\d{7,})")
 
 

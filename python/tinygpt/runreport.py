@@ -3,7 +3,8 @@
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,6 +55,10 @@ class AnyFinding(Protocol):
         """What would help."""
 
 
+Look = Callable[[Path], Sequence[AnyFinding]]
+"""A look for faults in a run's folder; ValueError or OSError where there is too little of it to judge."""
+
+
 class LiveReport:
     """Keeps the page of a run up to date while it is trained; a failure is a warning, and training goes on.
 
@@ -62,10 +67,12 @@ class LiveReport:
 
     Args:
         folder: The run; None does nothing.
+        look: How the last page looks for faults; None does not.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, *, look: Look | None = None) -> None:
         self._folder = folder
+        self._look = look
         self._curves = Curves()
         self._next = -math.inf
         self._has_failed = False
@@ -75,19 +82,19 @@ class LiveReport:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None or issubclass(kind, Exception):  # who stops by force is not to wait
-            self._write()
+            self._write(self._look)
 
     def refresh(self) -> None:
         """Writes the page, if it is time."""
         if time.perf_counter() >= self._next:
             self._write()
 
-    def _write(self) -> None:
+    def _write(self, look: Look | None = None) -> None:
         if self._folder is None or not (self._folder / METRICS).is_file():  # a run that was refused has no page
             return
         started = time.perf_counter()
         try:
-            write_report(self._folder, curves=self._curves)
+            write_report(self._folder, curves=self._curves, look=look)
         except Exception as error:  # whatever it is: a page is not worth a run
             if not self._has_failed:
                 message = f"{self._folder / REPORT}: not written: {error or type(error).__name__}; the run goes on"
@@ -103,7 +110,7 @@ def write_report(
     out: Path | None = None,
     curves: Curves | None = None,
     evaluation: Path | None = None,
-    findings: Sequence[AnyFinding] = (),
+    look: Look | None = None,
 ) -> Path:
     """Writes the page of a run, whole or not at all, and returns where it is.
 
@@ -112,7 +119,7 @@ def write_report(
         out: Where to write; None takes report.html in the run's folder.
         curves: What was read of it before; it is read on.
         evaluation: What `tinygpt evaluate --json --out` wrote; None takes the folder's evaluation.json, if there.
-        findings: What a look for faults found.
+        look: Looks for faults, which stand on the page, as does why it cannot; None does not look.
 
     Raises:
         FileNotFoundError: There is no such folder, or no such evaluation.
@@ -120,7 +127,13 @@ def write_report(
         OSError: The page cannot be written.
     """
     target = folder / REPORT if out is None else out
-    write_file(target, report_page(run_facts(folder, curves=curves, evaluation=evaluation), findings=findings))
+    run = run_facts(folder, curves=curves, evaluation=evaluation)
+    findings: Sequence[AnyFinding] = ()
+    try:
+        findings = () if look is None else look(folder)
+    except (OSError, ValueError) as error:
+        run = replace(run, notes=(*run.notes, f"faults: not looked for: {error}"))
+    write_file(target, report_page(run, findings=findings))
     return target
 
 
@@ -191,7 +204,7 @@ class _Shown:
 
 def _tokenizer(run: RunFacts) -> tuple[TokenizerPage | None, list[str]]:
     """What there is to say of the tokenizer, and why nothing, where its files are damaged."""
-    newest = next((runfolder.step_folder(run.folder, step) for step in sorted(run.checkpoints, reverse=True)), None)
+    newest = runfolder.step_folder(run.folder, max(run.checkpoints)) if run.checkpoints else None
     prepared = [(each.folder, each.manifest) for each in run.sources if each.folder and each.manifest]
     try:
         return tokenizer_page(newest, prepared), []

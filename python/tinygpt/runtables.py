@@ -11,6 +11,7 @@ from tinygpt.forecast import count, duration
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.runfacts import Judged, RunFacts
 from tinygpt.trainconfig import TrainConfig
+from tinygpt.values import finite
 
 _MOST_SESSIONS = 12
 Pairs = list[tuple[str, str]]
@@ -79,9 +80,9 @@ def forecasts(run: RunFacts) -> Iterator[tuple[str, ...]]:
         yield (
             f"{i + 1}, forecast",
             _known(told.get("steps"), "{:,.0f}"),
-            "" if (seconds := _number(told.get("seconds"))) is None else duration(seconds),
-            "" if (found := _number(speed)) is None else f"{found * share:,.0f}",
-            "" if (memory := _number(told.get("memory_bytes"))) is None else f"{count(memory)}B",
+            "" if (seconds := finite(told.get("seconds"))) is None else duration(seconds),
+            "" if (found := finite(speed)) is None else f"{found * share:,.0f}",
+            "" if (memory := finite(told.get("memory_bytes"))) is None else f"{count(memory)}B",
         )
         took = run.curves["seconds"].at_step(int(last)) if session.end_seconds is None else session.end_seconds
         peak = run.curves["peak_memory_bytes"].most(session.from_step, last)
@@ -168,10 +169,6 @@ def in_words(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and value >= 100_000 else str(value)
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
 def _known(value: object, form: str) -> str:
-    found = _number(value)
+    found = finite(value)
     return "" if found is None else form.format(found)

@@ -4,7 +4,6 @@ Each session is a line when it begins and a line when it ends: one without the s
 """
 
 import json
-import math
 import os
 import re
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygpt.staging import write_file
+from tinygpt.values import finite
 
 SESSIONS = "sessions.jsonl"
 _REASONS = {"steps": "all steps", "seconds": "the time was over", "patience": "patience was over"}
@@ -46,12 +46,12 @@ class Session:
     @property
     def from_step(self) -> int:
         """The step that the run stood at."""
-        return int(_number(self.facts.get("from_step")) or 0)
+        return int(finite(self.facts.get("from_step")) or 0)
 
     @property
     def from_seconds(self) -> float:
         """The seconds that the run had taken."""
-        return _number(self.facts.get("from_seconds")) or 0.0
+        return finite(self.facts.get("from_seconds")) or 0.0
 
     @property
     def forecast(self) -> Mapping[str, Any]:
@@ -62,13 +62,13 @@ class Session:
     @property
     def end_step(self) -> int | None:
         """The step that it ended at, where known."""
-        found = None if self.end is None else _number(self.end.get("step"))
+        found = None if self.end is None else finite(self.end.get("step"))
         return None if found is None else int(found)
 
     @property
     def end_seconds(self) -> float | None:
         """The run's seconds then."""
-        return None if self.end is None else _number(self.end.get("seconds"))
+        return None if self.end is None else finite(self.end.get("seconds"))
 
     @property
     def reason(self) -> str:
@@ -148,11 +148,6 @@ def _append(folder: Path, line: Mapping[str, Any]) -> None:
         write_file(path, whole + json.dumps(line, ensure_ascii=True, allow_nan=False).encode() + b"\n")
     except (OSError, ValueError) as error:
         warnings.warn(f"{path}: not written: {error}", RuntimeWarning, stacklevel=4)
-
-
-def _number(value: object) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]
 
 
 def _now() -> str:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from tinygpt.modelconfig import GPTConfig
 
+MOST_WAITING = 0.1
+"""Share of the time of a measurement that threads may wait for a core: beyond it, its speed is worth nothing."""
 _PASSES_OF_FIT = 2000
 
 

@@ -100,14 +100,9 @@ def thinned(x: Array, y: Array, columns: npt.NDArray[np.int64]) -> Iterator[tupl
 
 def _scales(chart: Chart) -> tuple[Scale, Scale]:
     reach = np.array(chart.reach or (), np.float64)
-    xs = (
-        [reach]
-        + [np.asarray(each.x, np.float64) for each in chart.series]
-        + [np.asarray(e.x, np.float64) for e in chart.events]
-    )
-    ys = [np.asarray(each.y, np.float64) for each in chart.series]
-    values = np.concatenate(ys) if ys else np.zeros(0)
-    places = np.concatenate(xs) if xs else np.zeros(0)
+    xs = [*(each.x for each in chart.series), *(each.x for each in chart.events)]
+    places = np.concatenate([reach, *(np.asarray(x, np.float64) for x in xs)])
+    values = np.concatenate([np.zeros(0), *(np.asarray(each.y, np.float64) for each in chart.series)])
     extra = np.array([each.y for each in chart.levels], np.float64)
     y_scale = scale_of(values, _HEIGHT - _BOTTOM, _TOP, most_ticks=7, extra=extra)
     left = max(_LEAST_LEFT, 9 + _DIGIT * max((len(label) for _, label in y_scale.ticks), default=0))
@@ -134,10 +129,9 @@ def _axes(chart: Chart, x_scale: Scale, y_scale: Scale) -> Iterator[str]:
 
 def _curve(chart: Chart, series: Series, x_scale: Scale, y_scale: Scale) -> Iterator[str]:
     x, y = np.asarray(series.x, np.float64), np.asarray(series.y, np.float64)
-    if y_scale.is_log:
-        y = np.where(y > 0, y, np.nan)
-    columns = np.round(x_scale.all(x) if len(x) else x).astype(np.int64)
-    points = [(x_scale(a), y_scale(b), gap) for a, b, gap in thinned(x, y, columns)]
+    y = np.where(np.isfinite(y) & ((y > 0) | (not y_scale.is_log)), y, np.nan)
+    across = x_scale.all(x)
+    points = list(thinned(across, y_scale.all(y), np.round(across).astype(np.int64)))
     if not points:
         return
     path, after = [], [gap for _, _, gap in points[1:]] + [True]

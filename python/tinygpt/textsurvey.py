@@ -2,6 +2,7 @@
 
 import re
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +33,7 @@ _CODE = re.compile(r"\.(py|rs|c|h|cc|cpp|hpp|java|js|ts|tsx|go|rb|sh|sql|lua|swi
 
 @dataclass(frozen=True, kw_only=True)
 class TextSurvey:
-    """What a plan has to know of a text.
-
-    Example:
-        >>> facts = {"name": "x", "n_documents": 1, "kind": "prose", "surprise": 3.0}
-        >>> TextSurvey(n_bytes=1000, bytes_per_token={512: 2.0}, **facts).n_tokens(512)
-        500.0
-    """
+    """What a plan has to know of a text."""
 
     name: str
     """What was looked at."""
@@ -56,12 +51,6 @@ class TextSurvey:
     """Seconds of reading and encoding all of it, as a run that begins with text does."""
     is_prepared: bool = False
     """Whether it is tokens already, whose vocabulary is fixed."""
-    val_tokens: int | None = None
-    """Tokens of the validation split; None where it has still to be set apart."""
-
-    def n_tokens(self, vocab_size: int) -> float:
-        """Tokens of the whole text."""
-        return self.n_bytes / self.bytes_per_token[vocab_size]
 
 
 def survey(
@@ -70,7 +59,6 @@ def survey(
     reading: Reading | None = None,
     kind: Kind | None = None,
     vocabularies: Sequence[int] = VOCABULARIES,
-    threads: int | None = None,
 ) -> TextSurvey:
     """The survey of files and folders of text, of chats, or of one prepared folder.
 
@@ -79,7 +67,6 @@ def survey(
         reading: How text is read.
         kind: What the text is; None finds out by the names of the files.
         vocabularies: Sizes to encode a sample with; those that the text is too small for are left out.
-        threads: None means one for each core.
 
     Raises:
         FileNotFoundError: A path does not exist.
@@ -92,13 +79,13 @@ def survey(
         )
     if prepared:
         return _of_folder(Path(prepared[0]), kind)
-    return _of_text(paths, reading or Reading(), kind, vocabularies, threads)
+    return _of_text(paths, reading or Reading(), kind, vocabularies)
 
 
 def _of_text(
-    paths: Sequence[str | Path], reading: Reading, kind: Kind | None, vocabularies: Sequence[int], threads: int | None
+    paths: Sequence[str | Path], reading: Reading, kind: Kind | None, vocabularies: Sequence[int]
 ) -> TextSurvey:
-    corpus = reading.corpus(paths, threads=threads)
+    corpus = reading.corpus(paths)
     started = time.perf_counter()
     is_chats = isinstance(corpus, Chats)
     readable = Corpus.from_iterable(corpus.texts()) if isinstance(corpus, Chats) else corpus
@@ -141,7 +128,9 @@ def _tokens_under(
 ) -> dict[int, NDArray[np.float64]]:
     """Vocabulary size -> how often each id occurs in text of these pieces, under the tokenizer that it would get."""
     # The merges of a small vocabulary are the first ones of a large one.
-    merges = Tokenizer.from_counts(counts, vocab_size=max(sizes)).merges
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a text is too small for a vocabulary is what the figures tell
+        merges = Tokenizer.from_counts(counts, vocab_size=max(sizes)).merges
     texts = [piece.decode("utf-8", "replace") for piece in pieces]
     occurrences = np.fromiter(pieces.values(), np.float64, len(pieces))
     found = {}
@@ -191,5 +180,4 @@ def _of_folder(folder: Path, kind: Kind | None) -> TextSurvey:
         bytes_per_token={manifest.vocab_size: n_bytes / n_tokens},
         surprise=_surprise(counts, counts.to_dict()),
         is_prepared=True,
-        val_tokens=sum(shard.tokens for shard in manifest.splits.get("val", ())),
     )

@@ -1,38 +1,33 @@
 """Tokenizer: text to ids and back. The work is done in Rust; this is its face."""
 
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from tinygpt._core import MAX_PIECES_BYTES, Bpe, Counts, FormatError, ShardSet
 from tinygpt.chattemplate import CHAT_TEMPLATE, knows_chats
-from tinygpt.corpus import Progress, Source, as_corpus
+from tinygpt.corpus import Progress
+from tinygpt.corpussource import Source, as_corpus
+from tinygpt.encoder import Encoder
 from tinygpt.formats import peers, tokenizerfiles
 from tinygpt.formats.plaintokenizer import PlainTokenizer
 from tinygpt.growth import kept_files
 from tinygpt.manifest import Manifest, check_replaceable
-from tinygpt.paddedbatch import padded_batch
+from tinygpt.mergelearning import MergeLearning
 from tinygpt.shardfolder import ShardFolder, check_ends, key_of
-from tinygpt.specials import END_OF_TEXT, PAD_NAMES, special_ids, special_names
+from tinygpt.specials import END_OF_TEXT, special_ids, special_names
 from tinygpt.staging import WorkFolder
-from tinygpt.textblocks import text_parts
-from tinygpt.tokenids import given_rows, given_text, given_texts, single
-from tinygpt.tokenview import TokenView, table
-from tinygpt.vocabulary import Vocabulary
+from tinygpt.tokenview import table
 
 if TYPE_CHECKING:
     import tiktoken
     import tokenizers
 
 
-class Tokenizer(Vocabulary):
+class Tokenizer(Encoder):
     """Byte-level BPE. Immutable: it may be shared between threads, pickled and forked.
 
     Every text can be encoded and `decode(encode(text)) == text`. Text is text: the string of a special token becomes
@@ -95,12 +90,13 @@ class Tokenizer(Vocabulary):
             ValueError: `vocab_size` has no room for the bytes and the special tokens, or is above 2,097,152; a special
                 token's id is that of a byte or merge; or the text is empty.
         """
-        names = special_names(special_tokens)
-        _check_room(vocab_size, special_tokens, pattern)
+        wanted = MergeLearning(
+            vocab_size=vocab_size, pattern=pattern, special_tokens=special_tokens, max_pieces_bytes=max_pieces_bytes
+        )
         corpus = as_corpus(source)
         counts = corpus.count(
             pattern=pattern,
-            special_tokens=names,
+            special_tokens=wanted.names,
             max_bytes=max_bytes,
             max_documents=max_documents,
             into=Counts(temporary=temporary),
@@ -109,7 +105,7 @@ class Tokenizer(Vocabulary):
         )
         if not counts:
             raise ValueError(f"{corpus.name}: no text to learn a tokenizer from")
-        return cls._learnt(counts, vocab_size, pattern, special_tokens, max_pieces_bytes, consume=True)
+        return cls._learnt(wanted, counts, consume=True)
 
     @classmethod
     def from_counts(
@@ -127,51 +123,19 @@ class Tokenizer(Vocabulary):
         As `train` does, with pieces that were counted before. `consume` gives the memory of `Counts` back before the
         learning needs some: they are empty afterwards.
         """
-        _check_room(vocab_size, special_tokens, pattern)
+        wanted = MergeLearning(
+            vocab_size=vocab_size, pattern=pattern, special_tokens=special_tokens, max_pieces_bytes=max_pieces_bytes
+        )
         own = consume or not isinstance(counts, Counts)
         counted = counts if isinstance(counts, Counts) else Counts(dict(counts))
-        return cls._learnt(counted, vocab_size, pattern, special_tokens, max_pieces_bytes, consume=own)
+        return cls._learnt(wanted, counted, consume=own)
 
     @classmethod
-    def _learnt(
-        cls,
-        counts: Counts,
-        vocab_size: int,
-        pattern: str,
-        special_tokens: Sequence[str] | Mapping[str, int],
-        max_pieces_bytes: int | None,
-        *,
-        consume: bool,
-    ) -> "Tokenizer":
-        """A tokenizer learnt from counts, whose memory is given back first where they are not wanted any longer."""
-        if max_pieces_bytes is not None and max_pieces_bytes < 1:
-            raise ValueError(f"max_pieces_bytes must be at least 1, got {max_pieces_bytes}")
-        names = special_names(special_tokens)
-        wanted = 0 if pattern == "byte" else vocab_size - 256 - len(names)
-        how: dict[str, Any] = {
-            "pattern": pattern,
-            "special_tokens": names,
-            "max_bytes": max_pieces_bytes,
-            "consume": consume,
-        }
-        bpe, (taken, there_are, fraction) = Bpe.learn(counts, n_merges=wanted, **how)
-        if taken < there_are:
-            warnings.warn(
-                f"the tokenizer is learnt from {taken:,} of {there_are:,} different pieces, which are {fraction:.2%} "
-                f"of the text: the most frequent, as max_pieces_bytes is {max_pieces_bytes:,}",
-                stacklevel=3,
-            )
-        found = len(bpe.merges())
-        if found < wanted and pattern != "char":  # where every character is one id, there is nothing more to learn
-            warnings.warn(
-                f"no pair of tokens is left after {found} merges, so the vocabulary has {len(bpe)} ids, not "
-                f"{vocab_size}: the text is small for it",
-                stacklevel=3,
-            )
-        if isinstance(special_tokens, Mapping):
-            merges = cls(bpe).merges
-            return cls.from_merges(merges, pattern=pattern, special_tokens=special_tokens)
-        return cls(bpe)
+    def _learnt(cls, wanted: MergeLearning, counts: Counts, *, consume: bool) -> "Tokenizer":
+        learnt = cls(wanted.learn(counts, consume=consume))
+        if isinstance(wanted.special_tokens, Mapping):
+            return cls.from_merges(learnt.merges, pattern=wanted.pattern, special_tokens=wanted.special_tokens)
+        return learnt
 
     @classmethod
     def from_merges(
@@ -315,102 +279,6 @@ class Tokenizer(Vocabulary):
         """
         return peers.to_tokenizers(self.plain())
 
-    def encode(self, text: str, *, allowed_special: Literal["all"] | Iterable[str] = ()) -> list[int]:
-        """The ids of a text.
-
-        Args:
-            text: Any text without lone surrogates.
-            allowed_special: "all" or the names of special tokens whose strings become their ids, the longest where
-                several start; all others are ordinary text.
-
-        Raises:
-            TypeError: `text` is no str.
-            ValueError: A lone surrogate, with its place; or a name that is no special token.
-        """
-        return self._bpe.encode(given_text(text), self._allowed(allowed_special))
-
-    def encode_to_numpy(
-        self, text: str, *, allowed_special: Literal["all"] | Iterable[str] = ()
-    ) -> npt.NDArray[np.uint32]:
-        """The ids of a text as an array, which costs a third of the time of a list: uint32 (n,)."""
-        return self._bpe.encode_to_numpy(given_text(text), self._allowed(allowed_special))
-
-    def encode_batch(
-        self,
-        texts: Sequence[str],
-        *,
-        threads: int | None = None,
-        allowed_special: Literal["all"] | Iterable[str] = (),
-    ) -> list[list[int]]:
-        """The ids of each text, worked out on several threads.
-
-        Raises:
-            TypeError: One is no str, with its place.
-        """
-        return self._bpe.encode_batch(given_texts(texts), self._allowed(allowed_special), threads)
-
-    def encode_batch_to_numpy(
-        self,
-        texts: Sequence[str],
-        *,
-        threads: int | None = None,
-        allowed_special: Literal["all"] | Iterable[str] = (),
-    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64]]:
-        """The ids of all texts in a row, uint32 (n,), and where each text's end, uint64 (len(texts),)."""
-        return self._bpe.encode_batch_to_numpy(given_texts(texts), self._allowed(allowed_special), threads)
-
-    def encode_padded(
-        self,
-        texts: Sequence[str],
-        *,
-        max_length: int | None = None,
-        side: Literal["left", "right"] = "right",
-        threads: int | None = None,
-        allowed_special: Literal["all"] | Iterable[str] = (),
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Texts as one rectangle: ids int64 (B, T), and where they are text and not padding, bool (B, T).
-
-        Args:
-            texts: One for each row.
-            max_length: Longer texts lose their end; None makes T the longest text's length.
-            side: Where the padding goes.
-            threads: None means one for each core.
-            allowed_special: As in `encode`.
-
-        Raises:
-            ValueError: The tokenizer has no pad token, or `side` or `max_length` is out of range.
-        """
-        if self.pad_id is None:
-            raise ValueError(f"this tokenizer has no pad token; train it with one of {', '.join(PAD_NAMES)}")
-        rows = self.encode_batch(texts, threads=threads, allowed_special=allowed_special)
-        return padded_batch(rows, pad_id=self.pad_id, max_length=max_length, side=side)
-
-    def encode_iterable(
-        self, texts: Iterable[str], *, allowed_special: Literal["all"] | Iterable[str] = ()
-    ) -> Iterator[int]:
-        """The ids of all texts in a row, one at a time; no more than one text is held."""
-        allowed = self._allowed(allowed_special)
-        for i, text in enumerate(given_rows(texts, "texts", "str")):
-            if not isinstance(text, str):
-                raise TypeError(f"texts[{i}] must be a str, got {type(text).__name__}")
-            yield from self._bpe.encode(text, allowed)
-
-    def encode_blocks(
-        self, blocks: Iterable[str], *, allowed_special: Literal["all"] | Iterable[str] = ()
-    ) -> Iterator[npt.NDArray[np.uint32]]:
-        """The ids of one text that comes in blocks cut anywhere, as arrays that follow one another.
-
-        They are the ids of the blocks joined; memory does not grow with the text.
-
-        Example:
-            >>> tokenizer = Tokenizer.from_merges([(b"a", b"b")])
-            >>> [ids.tolist() for ids in tokenizer.encode_blocks(["a", "b", "c"])]
-            [[256, 99]]
-        """
-        allowed = self._allowed(allowed_special)
-        for text in text_parts(blocks, pattern=self.pattern, whole=self.added_names):
-            yield self.encode_to_numpy(text, allowed_special=allowed)
-
     def write_shards(
         self,
         source: Source,
@@ -486,20 +354,6 @@ class Tokenizer(Vocabulary):
         sizes: dict[str, Any] = {"shard_tokens": shard_tokens, "val_fraction": val_fraction}
         return ShardSet(folder, self._bpe, eot_id=self.eot_id, split=split, journal=journal, **sizes)
 
-    def view(self, text: str, *, allowed_special: Literal["all"] | Iterable[str] = ()) -> TokenView:
-        """How a text falls into tokens: coloured when printed to a terminal, and as the last line of a notebook's cell.
-
-        Example:
-            >>> print(Tokenizer.from_merges([(b"a", b"b")]).view("abba"))
-            ab│b│a
-        """
-        return self.view_of(self.encode(text, allowed_special=allowed_special))
-
-    def view_of(self, ids: Iterable[int]) -> TokenView:
-        """The same of ids."""
-        specials = set(self._specials.values())
-        return TokenView([(id, self.token_bytes(id), id in specials) for id in ids])
-
     def _repr_html_(self) -> str:
         names = ", ".join(f"{name} = {id}" for name, id in self._specials.items())
         rows = {"ids": f"{self.vocab_size:,}", "merges": f"{len(self._bpe.merges()):,}", "pattern": self.pattern}
@@ -507,30 +361,3 @@ class Tokenizer(Vocabulary):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Tokenizer.from_plain, (self.plain(),)
-
-    def _allowed(self, allowed: Literal["all"] | Iterable[str]) -> list[str]:
-        if isinstance(allowed, str):
-            if allowed != "all":
-                raise ValueError(f'allowed_special must be "all" or a set of names, got the str {allowed!r}')
-            return list(self._specials)
-        return sorted(allowed)
-
-
-def _check_room(vocab_size: int, special_tokens: Sequence[str] | Mapping[str, int], pattern: str) -> None:
-    """Nothing, if bytes, merges and special tokens have an id each; asked before minutes are spent on training."""
-    names = special_names(special_tokens)
-    least = 256 + len(names)
-    if pattern != "byte" and vocab_size < least:
-        extra = f" and {', '.join(names)}" if names else ""
-        raise ValueError(f"vocab_size must be at least {least} (256 bytes{extra}), got {vocab_size}")
-    if vocab_size > _MAX_IDS:
-        raise ValueError(f"vocab_size must be at most {_MAX_IDS}, got {vocab_size}")
-    taken = 256 if pattern == "byte" else vocab_size - len(names)
-    for name, id in special_tokens.items() if isinstance(special_tokens, Mapping) else ():
-        if not taken <= single(id) < _MAX_IDS:
-            raise ValueError(
-                f"the id of {name} must be from {taken} (bytes and merges come before) to {_MAX_IDS - 1}, got {id}"
-            )
-
-
-_MAX_IDS = 1 << 21

@@ -106,8 +106,7 @@ def visible(text: object, most: int | None = None) -> str:
         >>> print(visible("a\x00b \u202ec"), visible("abcdef", 5))
         a\x00b \u202ec ab...
     """
-    whole = str(text)
-    whole = whole if most is None or len(whole) <= most else f"{whole[: most - 3]}..."
+    whole = str(text) if most is None else shortened(str(text), most)
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape", "backslashreplace").decode("ascii"), whole)
 
 

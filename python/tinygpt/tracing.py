@@ -12,8 +12,6 @@ from tinygpt.manifest import Manifest, Shard
 from tinygpt.parquetrows import open_rows
 
 _WHOLE = 2**62
-PACKED = (".gz", ".zst", ".xz", ".bz2", ".zip", ".tar", ".tgz")
-"""Endings of files whose bytes are not those of the text in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +63,7 @@ def origin_of(folder: str | Path, split: str, position: int) -> Origin:
     n_tokens = sum(shard.tokens for shard in shards)
     if not 0 <= position < n_tokens:
         raise ValueError(f"{folder} ({split}) has tokens 0 to {n_tokens - 1:,}, got {position:,}")
+    manifest.check_origins(folder)
     document, entry = _find(folder, shards, position)
     file, start, end = entry
     corpus = manifest.corpus or {}
@@ -74,8 +73,6 @@ def origin_of(folder: str | Path, split: str, position: int) -> Origin:
     if file >= len(sources):
         raise FormatError(f"{folder}: file {file}, but manifest.json lists {len(sources)}; write the shards again")
     source = sources[file]
-    if not source.get("documents"):  # of chats and library tokenizers older versions noted the document's number alone
-        raise FormatError(f"{folder}: no origins, which older versions did not write; write the shards again")
     return Origin(
         path=source["path"],
         start=start,
@@ -136,8 +133,6 @@ def _find(folder: Path, shards: tuple[Shard, ...], position: int) -> tuple[int, 
     before, start = 0, 0
     for shard in shards:
         path = folder / shard.file
-        if shard.map_xxh3 is None:
-            raise FormatError(f"{path}: no origins, which older versions did not write; write the shards again")
         if position < start + shard.tokens and shard.documents:
             ends = _entries(path.with_suffix(".idx"), shard.documents, 1)[:, 0]
             place = int(np.searchsorted(ends, np.uint64(max(0, position - start)), side="right"))

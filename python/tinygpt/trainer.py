@@ -25,6 +25,7 @@ from tinygpt.anytokenizer import AnyTokenizer
 from tinygpt.chattemplate import knows_chats
 from tinygpt.checkpoint import Checkpoint
 from tinygpt.crossentropy import IGNORED
+from tinygpt.diagnosis import course_findings
 from tinygpt.diskroom import DiskRoom, disk_room
 from tinygpt.display import Display
 from tinygpt.distributed import Ranks
@@ -344,7 +345,7 @@ class Trainer:
     def fit(self) -> TrainResult:
         """Trains to the end, with a bar on a terminal and plain lines elsewhere; raises as `steps` does."""
         report = evaluation = evaluation_train = None
-        page = LiveReport(self.folder if self.ranks.is_first else None)
+        page = LiveReport(self.folder if self.ranks.is_first else None, look=course_findings)
         with Display(is_shown=self.ranks.is_first) as display, page:
             for report in self.steps():
                 evaluation = report.evaluation or evaluation
@@ -359,7 +360,7 @@ class Trainer:
                 if report.sample is not None:
                     prompt = self.config.sample_prompt + ("\n" if self.is_chat else "")
                     display.line(f"sample after step {report.step}: {prompt}{report.sample}\n")
-                if report.saved is not None:
+                if report.saved is not None and self._why_ended() is None:  # the end has a page of its own
                     page.refresh()
         progress = self._progress
         return TrainResult(

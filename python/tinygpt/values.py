@@ -32,6 +32,20 @@ def convert(value: Any, hint: Any, place: str) -> Any:
     return result
 
 
+def finite(value: object) -> float | None:
+    """A number that a file holds; None for what is none, or not finite.
+
+    Example:
+        >>> finite(3), finite(True), finite("3"), finite(10**400)
+        (3.0, None, None, None)
+    """
+    try:
+        found = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # a whole number that no float holds
+        found = math.nan
+    return found if math.isfinite(found) else None
+
+
 def _converted(value: Any, hint: Any) -> Any:
     """`value` as a `hint`, or `_REFUSED`."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)

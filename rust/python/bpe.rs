@@ -40,9 +40,9 @@ impl Bpe {
 
 #[pymethods]
 impl Bpe {
-    #[staticmethod]
     /// And how many different pieces it was learnt from, of how many, and the share of the text that they are.
-    #[pyo3(signature = (counts, *, n_merges, pattern, special_tokens, max_bytes=None, consume=false, progress=None))]
+    #[staticmethod]
+    #[pyo3(signature = (counts, *, n_merges, pattern, special_tokens, max_bytes=None, consume=false))]
     #[allow(clippy::too_many_arguments)] // keywords in Python
     fn learn(
         py: Python<'_>,
@@ -52,12 +52,12 @@ impl Bpe {
         special_tokens: Vec<String>,
         max_bytes: Option<u64>,
         consume: bool,
-        progress: Option<Py<PyAny>>,
     ) -> PyResult<(Bpe, (u64, u64, f64))> {
         counts.check_pattern(pattern)?;
         let pattern = pattern_of(pattern)?;
-        let counts = if consume { std::mem::take(&mut counts.counts) } else { counts.counts.clone() };
-        let (vocab, from) = call_with_job(py, Some(1), progress, |job| {
+        let empty = counts.counts.empty();
+        let counts = if consume { std::mem::replace(&mut counts.counts, empty) } else { counts.counts.clone() };
+        let (vocab, from) = call_with_job(py, Some(1), None, |job| {
             let learnt = learn(counts, n_merges, max_bytes, job)?;
             Ok((Vocab::trained(pattern, &learnt.merges, &special_tokens)?, learnt.coverage))
         })?;

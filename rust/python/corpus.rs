@@ -72,7 +72,7 @@ impl Counts {
         let whole = Arc::new(AddedFinder::of_names(&special_tokens)?);
         let cutting = Cutting { whole, gutenberg, ..Cutting::new(split.clone(), BLOCK_BYTES) };
         let mut source = Texts::new(&texts, first as u64, cutting);
-        // By themselves first: these are few, and those of before are there still where this fails.
+        // By themselves first: these are few, and those of before are there still where a text cannot be counted.
         let new = self.counts.empty();
         let counted = call_with_job(py, threads, None, |job| {
             let counted = count_pieces(&mut source, &split, &special_tokens, &cleaning, new, job)?;

@@ -1,15 +1,14 @@
 //! Decoder: a model, what some streams have seen, and the threads that take them further.
 
-use super::kernels::Plain;
 #[cfg(target_arch = "x86_64")]
 use super::kernels::{Avx2, Avx512, Avx512Bf16};
+use super::kernels::{Plain, Products};
 use super::matrix::{Bfloat16, Element, Precision};
 use super::model::{Model, Shape, Tensors};
-use super::pass::{Buffers, Cache, MAX_ROWS, Pass, Row, run};
+use super::pass::{Buffers, Cache, MAX_ROWS, Pass, Row};
 use super::shared::{Barrier, Shared};
 use crate::error::{Error, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::any::Any;
 
 /// New tokens of a stream.
 #[derive(Clone, Debug)]
@@ -31,20 +30,6 @@ pub struct Decoder {
     pool: Option<ThreadPool>,
     barrier: Barrier,
     n_threads: usize,
-    machine: Choice,
-}
-
-/// The widest instructions that this processor has.
-#[derive(Clone, Copy, Debug)]
-enum Choice {
-    /// With products of bfloat16, for weights of that kind; else as the next.
-    #[cfg(target_arch = "x86_64")]
-    Avx512Bf16,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    Plain,
 }
 
 trait Engine: Send + Sync {
@@ -58,13 +43,12 @@ struct Work<'a> {
     logits: &'a Shared<f32>,
     barrier: &'a Barrier,
     n_threads: usize,
-    machine: Choice,
 }
 
-struct Typed<E: Element> {
+struct Typed<E: Element, M: Products<E>> {
     model: Model<E>,
     cache: Cache<E::Cached>,
-    buffers: Buffers,
+    buffers: Buffers<M::Input>,
 }
 
 impl Decoder {
@@ -78,9 +62,13 @@ impl Decoder {
             return Err(Error::Invalid(format!("n_slots and threads must be at least 1, got {n_slots} and {n_threads}")));
         }
         let engine: Box<dyn Engine> = match precision {
-            Precision::Float32 => Typed::<f32>::boxed(shape, tensors, n_slots)?,
-            Precision::Bfloat16 => Typed::<Bfloat16>::boxed(shape, tensors, n_slots)?,
-            Precision::Int8 => Typed::<i8>::boxed(shape, tensors, n_slots)?,
+            Precision::Float32 => engine::<f32>(shape, tensors, n_slots)?,
+            #[cfg(target_arch = "x86_64")]
+            Precision::Bfloat16 if has_avx512() && is_x86_feature_detected!("avx512bf16") => {
+                Typed::<Bfloat16, Avx512Bf16>::boxed(shape, tensors, n_slots)?
+            }
+            Precision::Bfloat16 => engine::<Bfloat16>(shape, tensors, n_slots)?,
+            Precision::Int8 => engine::<i8>(shape, tensors, n_slots)?,
         };
         let pool = || ThreadPoolBuilder::new().num_threads(n_threads).build().map_err(|e| Error::Invalid(format!("threads: {e}")));
         Ok(Decoder {
@@ -90,7 +78,6 @@ impl Decoder {
             pool: if n_threads > 1 { Some(pool()?) } else { None },
             barrier: Barrier::new(n_threads),
             n_threads,
-            machine: Choice::here(),
         })
     }
 
@@ -134,14 +121,13 @@ impl Decoder {
             let wanted: Vec<usize> = (0..rows.len()).filter(|r| is_wanted[*r]).collect();
             let some = Shared::new(wanted.len() * self.shape.vocab_size);
             self.engine.begin();
-            let (barrier, n_threads, machine) = (&self.barrier, self.n_threads, self.machine);
-            let work = Work { rows, wanted: &wanted, logits: &some, barrier, n_threads, machine };
+            let work = Work { rows, wanted: &wanted, logits: &some, barrier: &self.barrier, n_threads: self.n_threads };
             match &self.pool {
                 None => self.engine.run(&work),
                 Some(pool) => drop(pool.broadcast(|_| self.engine.run(&work))),
             }
-            let some = some.into_vec();
-            logits = if logits.is_empty() { some } else { [logits, some].concat() };
+            // Those of a single pass are not copied.
+            if logits.is_empty() { logits = some.into_vec() } else { logits.extend(some.into_vec()) }
         }
         for feed in feeds {
             self.n_seen[feed.slot] += feed.ids.len();
@@ -173,81 +159,149 @@ impl Decoder {
     }
 }
 
-impl<E: Element> Typed<E> {
+/// The engine of the widest instructions that this processor has.
+fn engine<E: Element>(shape: &Shape, tensors: &Tensors<'_>, n_slots: usize) -> Result<Box<dyn Engine>> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if has_avx512() {
+            return Typed::<E, Avx512>::boxed(shape, tensors, n_slots);
+        }
+        if has_avx2() {
+            return Typed::<E, Avx2>::boxed(shape, tensors, n_slots);
+        }
+    }
+    Typed::<E, Plain>::boxed(shape, tensors, n_slots)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    has_avx2()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+}
+
+impl<E: Element, M: Products<E>> Typed<E, M> {
+    /// Of a machine whose instructions were found.
     fn boxed(shape: &Shape, tensors: &Tensors<'_>, n_slots: usize) -> Result<Box<dyn Engine>> {
         let model = Model::<E>::new(shape, tensors)?;
-        Ok(Box::new(Typed { cache: Cache::new(&model, n_slots), buffers: Buffers::new(&model), model }))
-    }
-
-    fn pass<'a>(&'a self, work: &Work<'a>) -> Pass<'a, E> {
-        let &Work { rows, wanted, logits, barrier, n_threads, .. } = work;
-        Pass { model: &self.model, cache: &self.cache, buffers: &self.buffers, rows, wanted, logits, barrier, n_threads }
+        Ok(Box::new(Typed::<E, M> { cache: Cache::new(&model, n_slots), buffers: Buffers::new(&model), model }))
     }
 }
 
-impl<E: Element> Engine for Typed<E> {
+impl<E: Element, M: Products<E>> Engine for Typed<E, M> {
     fn begin(&mut self) {
         self.buffers.begin();
     }
 
     fn run(&self, work: &Work<'_>) {
-        let pass = self.pass(work);
-        match work.machine {
-            // SAFETY: `Choice::here` found the instructions.
-            #[cfg(target_arch = "x86_64")]
-            #[allow(unsafe_code)]
-            Choice::Avx512Bf16 => match (self as &dyn Any).downcast_ref::<Typed<Bfloat16>>() {
-                Some(typed) => unsafe { run_avx512_bf16(&typed.pass(work)) },
-                None => unsafe { run_avx512(&pass) },
-            },
-            // SAFETY: the same.
-            #[cfg(target_arch = "x86_64")]
-            #[allow(unsafe_code)]
-            Choice::Avx512 => unsafe { run_avx512(&pass) },
-            // SAFETY: the same.
-            #[cfg(target_arch = "x86_64")]
-            #[allow(unsafe_code)]
-            Choice::Avx2 => unsafe { run_avx2(&pass) },
-            Choice::Plain => run::<E, Plain>(&pass),
+        let &Work { rows, wanted, logits, barrier, n_threads } = work;
+        let pass = Pass { model: &self.model, cache: &self.cache, buffers: &self.buffers, rows, wanted, logits, barrier, n_threads };
+        // SAFETY: whoever called `boxed` had found the instructions.
+        #[allow(unsafe_code)]
+        unsafe {
+            M::run(&pass);
         }
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,bmi2")]
-fn run_avx512_bf16(pass: &Pass<'_, Bfloat16>) {
-    run::<Bfloat16, Avx512Bf16>(pass);
-}
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::super::model::{Activation, Norm, Places};
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2")]
-fn run_avx512<E: Element>(pass: &Pass<'_, E>) {
-    run::<E, Avx512>(pass);
-}
+    type Made = Result<Box<dyn Engine>>;
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,bmi2")]
-fn run_avx2<E: Element>(pass: &Pass<'_, E>) {
-    run::<E, Avx2>(pass);
-}
+    /// What this processor can run, narrowest first.
+    fn machines<E: Element>() -> Vec<fn(&Shape, &Tensors<'_>, usize) -> Made> {
+        let mut all: Vec<fn(&Shape, &Tensors<'_>, usize) -> Made> = vec![Typed::<E, Plain>::boxed];
+        if has_avx2() {
+            all.push(Typed::<E, Avx2>::boxed);
+        }
+        if has_avx512() {
+            all.push(Typed::<E, Avx512>::boxed);
+        }
+        all
+    }
 
-impl Choice {
-    fn here() -> Choice {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2");
-            let has_avx512 = is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl");
-            if has_avx2 && has_avx512 {
-                let has_bf16 = is_x86_feature_detected!("avx512bf16");
-                return if has_bf16 { Choice::Avx512Bf16 } else { Choice::Avx512 };
+    /// Logits of a prompt in one piece, then of the same tokens one by one, which have the same bits.
+    fn logits(engine: Box<dyn Engine>, shape: &Shape, ids: &[u32], n_threads: usize) -> Vec<f32> {
+        let pool = (n_threads > 1).then(|| ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap());
+        let (shape, barrier) = (shape.clone(), Barrier::new(n_threads));
+        let mut decoder = Decoder { shape, engine, n_seen: vec![0], pool, barrier, n_threads };
+        let whole = decoder.extend(&[Feed { slot: 0, ids: ids.to_vec() }], true).unwrap();
+        decoder.cut(0, 0).unwrap();
+        let each: Vec<f32> = ids.iter().flat_map(|id| decoder.extend(&[Feed { slot: 0, ids: vec![*id] }], true).unwrap()).collect();
+        assert!(whole.iter().map(|x| x.to_bits()).eq(each.iter().map(|x| x.to_bits())), "one by one");
+        whole
+    }
+
+    fn apart(found: &[f32], wanted: &[f32]) -> f32 {
+        let deviation = (wanted.iter().map(|x| x * x).sum::<f32>() / wanted.len() as f32).sqrt();
+        found.iter().zip(wanted).fold(0.0, |most, (a, b)| (a - b).abs().max(most)) / deviation
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn all_machines_agree(
+            (n_head, half, d_inner, vocab_size, n_ids) in (1_usize..4, 1_usize..40, 1_usize..150, 33_usize..90, 1_usize..50),
+            seed in any::<u32>(),
+            n_threads in 1_usize..4,
+        ) {
+            let d_model = n_head * half * 2;
+            let shape = Shape {
+                vocab_size, block_size: 50, n_layer: 1, n_head, n_kv: 1, d_model, d_inner, norm_eps: 1e-5,
+                places: Places::Rotary(1e4), norm: Norm::Layer, activation: Activation::SwiGlu,
+            };
+            let mut state = seed;
+            let mut random = |n: usize| -> Vec<f32> {
+                let next = |_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    // Small enough that attention is no choice of one, which a rounding may turn.
+                    (state >> 8) as f32 / 41_943_040.0 - 0.2
+                };
+                (0..n).map(next).collect()
+            };
+            let sizes = [
+                ("token_embedding.weight", vocab_size * d_model), ("norm.weight", d_model), ("norm.bias", d_model),
+                ("blocks.0.attention_norm.weight", d_model), ("blocks.0.attention.qkv.weight", shape.d_qkv() * d_model),
+                ("blocks.0.attention.qkv.bias", shape.d_qkv()), ("blocks.0.attention.output.weight", d_model * d_model),
+                ("blocks.0.feed_forward_norm.weight", d_model), ("blocks.0.feed_forward.up.weight", shape.d_up() * d_model),
+                ("blocks.0.feed_forward.down.weight", d_model * d_inner),
+            ];
+            let tensors: HashMap<String, Vec<f32>> = sizes.iter().map(|(name, n)| ((*name).to_string(), random(*n))).collect();
+            let tensors: Tensors<'_> = tensors.iter().map(|(name, values)| (name.clone(), values.as_slice())).collect();
+            let ids: Vec<u32> = (0..n_ids as u32).map(|i| i * 31 % vocab_size as u32).collect();
+            let of = |made: Made| logits(made.unwrap(), &shape, &ids, n_threads);
+            let wanted = of(Typed::<f32, Plain>::boxed(&shape, &tensors, 1));
+            for (i, machine) in machines::<f32>().into_iter().enumerate() {
+                let apart = apart(&of(machine(&shape, &tensors, 1)), &wanted);
+                prop_assert!(apart < 1e-4, "float32 {i}: {apart}");
             }
-            if has_avx2 {
-                return Choice::Avx2;
+            let wanted = of(Typed::<i8, Plain>::boxed(&shape, &tensors, 1));
+            for (i, machine) in machines::<i8>().into_iter().enumerate() {
+                // The cache is bfloat16: what was nearly half-way may be rounded the other way.
+                let apart = apart(&of(machine(&shape, &tensors, 1)), &wanted);
+                prop_assert!(apart < 0.05, "int8 {i}: {apart}");
+            }
+            let wanted = of(Typed::<Bfloat16, Plain>::boxed(&shape, &tensors, 1));
+            let mut all = machines::<Bfloat16>();
+            if has_avx512() && is_x86_feature_detected!("avx512bf16") {
+                all.push(Typed::<Bfloat16, Avx512Bf16>::boxed);
+            }
+            for (i, machine) in all.into_iter().enumerate() {
+                let apart = apart(&of(machine(&shape, &tensors, 1)), &wanted);
+                prop_assert!(apart < 0.05, "bfloat16 {i}: {apart}");
             }
         }
-        Choice::Plain
     }
 }

@@ -4,25 +4,34 @@
 //! order, then the lanes are added in halves. Tiles of several rows share what they load and change no sum.
 
 use super::matrix::{Bfloat16, Element, GROUP, LANES, Lanes, Rows, SIDE};
+use super::pass::{Pass, run};
 use super::shared::Shared;
 use std::hint::black_box;
 use std::ops::Range;
 
-/// An instruction set: how products are added, and the tiles that its registers hold.
-pub(crate) trait Machine: Copy + Send + Sync {
+/// An instruction set: how products are added.
+pub(crate) trait Machine: Copy + Send + Sync + 'static {
     /// `a * b + c`, rounded once where the machine does so.
     fn multiply_add(a: f32, b: f32, c: f32) -> f32;
-    /// Calls [`block_in_tiles`] with the sizes that are fastest here.
-    fn block<E: Element>(work: &Block<'_, E>);
-    /// Whether it multiplies bfloat16 with bfloat16, so that inputs are to be rounded for [`Machine::rounded_block`].
-    const ROUNDS: bool = false;
-    /// `block` with inputs that were rounded; for machines that do so alone.
-    fn rounded_block(_work: &Block<'_, Bfloat16>, _inputs: &[Bfloat16]) {
-        unreachable!("inputs are rounded for machines that want it")
-    }
+}
+
+/// An instruction set at work on weights of one kind.
+pub(crate) trait Products<E: Element>: Machine {
+    /// How the inputs of a linear layer are kept.
+    type Input: Element;
+    /// Outputs of a linear layer, in the tiles that are fastest here.
+    fn block(work: &Block<'_, E, Self::Input>);
+    /// [`run`], compiled for this machine.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the machine's instructions.
+    #[allow(unsafe_code)]
+    unsafe fn run(pass: &Pass<'_, E, Self>);
 }
 
 /// With fused multiply-add and 32 registers of sixteen lanes.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
 /// The same with products of bfloat16, two to a lane.
@@ -30,20 +39,32 @@ pub(crate) struct Avx512;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512Bf16;
 /// With fused multiply-add and 16 registers of eight lanes.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
 /// Whatever the compiler's target has.
 #[derive(Clone, Copy)]
 pub(crate) struct Plain;
 
+#[cfg(target_arch = "x86_64")]
 impl Machine for Avx512 {
     #[inline(always)]
     fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+impl<E: Element> Products<E> for Avx512 {
+    type Input = f32;
     #[inline(always)]
-    fn block<E: Element>(work: &Block<'_, E>) {
+    fn block(work: &Block<'_, E, f32>) {
         block_in_tiles::<E, Self, 4, 6>(work);
+    }
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2")]
+    unsafe fn run(pass: &Pass<'_, E, Self>) {
+        run(pass);
     }
 }
 
@@ -53,29 +74,42 @@ impl Machine for Avx512Bf16 {
     fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+impl Products<Bfloat16> for Avx512Bf16 {
+    type Input = Bfloat16;
     #[inline(always)]
-    fn block<E: Element>(work: &Block<'_, E>) {
-        Avx512::block(work);
+    fn block(work: &Block<'_, Bfloat16, Bfloat16>) {
+        // SAFETY: `Products::run` of this machine, whose caller promised the instructions, is all that comes here.
+        unsafe { super::bfloat16::block(work) }
     }
-    const ROUNDS: bool = true;
-    #[inline(always)]
-    fn rounded_block(work: &Block<'_, Bfloat16>, inputs: &[Bfloat16]) {
-        // SAFETY: `Choice::here` found the instructions before it chose this machine.
-        #[allow(unsafe_code)]
-        unsafe {
-            super::bfloat16::block(work, inputs);
-        }
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,bmi2")]
+    unsafe fn run(pass: &Pass<'_, Bfloat16, Self>) {
+        run(pass);
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Machine for Avx2 {
     #[inline(always)]
     fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+impl<E: Element> Products<E> for Avx2 {
+    type Input = f32;
     #[inline(always)]
-    fn block<E: Element>(work: &Block<'_, E>) {
+    fn block(work: &Block<'_, E, f32>) {
         block_in_tiles::<E, Self, 2, 2>(work);
+    }
+    #[target_feature(enable = "avx2,fma,bmi2")]
+    unsafe fn run(pass: &Pass<'_, E, Self>) {
+        run(pass);
     }
 }
 
@@ -84,19 +118,28 @@ impl Machine for Plain {
     fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
         if cfg!(target_feature = "fma") || cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
     }
+}
+
+#[allow(unsafe_code)]
+impl<E: Element> Products<E> for Plain {
+    type Input = f32;
     #[inline(always)]
-    fn block<E: Element>(work: &Block<'_, E>) {
+    fn block(work: &Block<'_, E, f32>) {
         block_in_tiles::<E, Self, 2, 2>(work);
+    }
+    unsafe fn run(pass: &Pass<'_, E, Self>) {
+        run(pass);
     }
 }
 
 /// Some rows of weights times all rows of input: outputs `rows` of a linear layer, for each input.
-pub(crate) struct Block<'a, E> {
+pub(crate) struct Block<'a, E, I> {
     pub weights: &'a Rows<'a, E>,
     /// One number for each row of weights, or nothing.
     pub bias: &'a [f32],
     pub rows: Range<usize>,
-    pub inputs: &'a [f32],
+    /// Rows of the weights' `stride`.
+    pub inputs: &'a [I],
     pub n_inputs: usize,
     pub outputs: &'a Shared<f32>,
     /// From one input's outputs to the next one's.
@@ -107,7 +150,7 @@ pub(crate) struct Block<'a, E> {
 
 /// `work` in tiles of `N_W` rows of weights and `N_X` of input; what is left over in smaller ones.
 #[inline(always)]
-fn block_in_tiles<E: Element, M: Machine, const N_W: usize, const N_X: usize>(work: &Block<'_, E>) {
+fn block_in_tiles<E: Element, M: Machine, const N_W: usize, const N_X: usize>(work: &Block<'_, E, f32>) {
     let mut first = 0;
     while work.n_inputs - first >= N_X {
         strip::<E, M, N_W, N_X>(work, first);
@@ -128,7 +171,7 @@ fn block_in_tiles<E: Element, M: Machine, const N_W: usize, const N_X: usize>(wo
 
 /// All rows of weights of `work` with the inputs from `first`, which stay in the first cache meanwhile.
 #[inline(always)]
-fn strip<E: Element, M: Machine, const N_W: usize, const N_X: usize>(work: &Block<'_, E>, first: usize) {
+fn strip<E: Element, M: Machine, const N_W: usize, const N_X: usize>(work: &Block<'_, E, f32>, first: usize) {
     let stride = work.weights.stride;
     let mut inputs: [&[Lanes]; N_X] = [&[]; N_X];
     for x in 0..N_X {
@@ -147,8 +190,8 @@ fn strip<E: Element, M: Machine, const N_W: usize, const N_X: usize>(work: &Bloc
 
 /// The products of `N_W` rows of weights from `row` with the inputs from `first`, to where they belong.
 #[inline(always)]
-pub(crate) fn write<E: Element, const N_W: usize, const N_X: usize>(
-    work: &Block<'_, E>,
+pub(crate) fn write<E: Element, I: Element, const N_W: usize, const N_X: usize>(
+    work: &Block<'_, E, I>,
     row: usize,
     first: usize,
     products: &[[f32; N_W]; N_X],
@@ -295,23 +338,20 @@ pub(crate) fn gelu<M: Machine>(x: f32) -> f32 {
 
 /// `input` over its root mean square, times `weight`.
 #[inline(always)]
-pub(crate) fn rms_norm<M: Machine>(input: &[f32], weight: &[f32], eps: f32, output: &mut [f32]) {
+pub(crate) fn rms_norm<O: Element, M: Machine>(input: &[f32], weight: &[f32], eps: f32, output: &mut [O]) {
     let scale = 1.0 / (sum::<M>(input, |x| x * x) / input.len() as f32 + eps).sqrt();
     for ((y, x), w) in output.iter_mut().zip(input).zip(weight) {
-        *y = x * scale * w;
+        *y = O::store(x * scale * w, 1.0);
     }
 }
 
 /// `input` less its mean over its deviation, times `weight`, plus `bias` where there is one.
 #[inline(always)]
-pub(crate) fn layer_norm<M: Machine>(input: &[f32], weight: &[f32], bias: &[f32], eps: f32, output: &mut [f32]) {
+pub(crate) fn layer_norm<O: Element, M: Machine>(input: &[f32], weight: &[f32], bias: &[f32], eps: f32, output: &mut [O]) {
     let mean = sum::<M>(input, |x| x) / input.len() as f32;
     let scale = 1.0 / (sum::<M>(input, |x| (x - mean) * (x - mean)) / input.len() as f32 + eps).sqrt();
-    for ((y, x), w) in output.iter_mut().zip(input).zip(weight) {
-        *y = (x - mean) * scale * w;
-    }
-    for (y, b) in output.iter_mut().zip(bias) {
-        *y += b;
+    for (i, y) in output.iter_mut().enumerate() {
+        *y = O::store((input[i] - mean) * scale * weight[i] + bias.get(i).copied().unwrap_or(0.0), 1.0);
     }
 }
 

@@ -28,10 +28,6 @@ pub(crate) trait Element: Copy + Default + Send + Sync + 'static {
     const IS_SCALED: bool;
     /// Sixteens in a line of 64 bytes.
     const LINE: usize = 64 / (LANES * size_of::<Self>());
-    /// The rows, if they are of bfloat16.
-    fn in_bfloat16<'a>(_rows: &'a Rows<'a, Self>) -> Option<&'a Rows<'a, Bfloat16>> {
-        None
-    }
     /// Of one number; `scale` is 1 unless these are scaled.
     fn store(value: f32, scale: f32) -> Self;
     fn load(self) -> f32;
@@ -66,10 +62,6 @@ pub(crate) struct Bfloat16(u16);
 impl Element for Bfloat16 {
     type Cached = Bfloat16;
     const IS_SCALED: bool = false;
-    #[inline(always)]
-    fn in_bfloat16<'a>(rows: &'a Rows<'a, Bfloat16>) -> Option<&'a Rows<'a, Bfloat16>> {
-        Some(rows)
-    }
     #[inline(always)]
     fn store(value: f32, _scale: f32) -> Bfloat16 {
         let bits = value.to_bits();

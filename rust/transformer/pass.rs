@@ -1,7 +1,7 @@
 //! One pass: rows of new tokens through all layers, by all threads together.
 
-use super::kernels::{Block, Machine, exponentials, fused, gelu, layer_norm, product, rms_norm, silu, total};
-use super::matrix::{Bfloat16, Element, LANES, Lanes, Rows, SIDE, padded};
+use super::kernels::{Block, Machine, Products, exponentials, fused, gelu, layer_norm, product, rms_norm, silu, total};
+use super::matrix::{Element, LANES, Lanes, Rows, SIDE, padded};
 use super::model::{Activation, Gain, Layer, Linear, Model, Norm};
 use super::shared::{Barrier, Shared};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,30 +33,31 @@ impl<C: Element> Cache<C> {
     }
 }
 
-/// What lies between the layers, a row for each token, padded with zeros as the weights are.
-pub(crate) struct Buffers {
+/// What lies between the layers, a row for each token, padded with zeros as the weights are; what linear layers multiply
+/// is kept as the machine wants it.
+pub(crate) struct Buffers<I> {
     x: Shared<f32>,
-    normed: Shared<f32>,
+    normed: Shared<I>,
     qkv: Shared<f32>,
     queries: Shared<f32>,
-    mixed: Shared<f32>,
+    mixed: Shared<I>,
     up: Shared<f32>,
-    inner: Shared<f32>,
+    inner: Shared<I>,
     counters: Vec<AtomicUsize>,
 }
 
-impl Buffers {
-    pub fn new<E: Element>(model: &Model<E>) -> Buffers {
+impl<I: Element> Buffers<I> {
+    pub fn new<E: Element>(model: &Model<E>) -> Buffers<I> {
         let shape = &model.shape;
-        let rows = |n: usize| Shared::new(MAX_ROWS * padded(n));
+        let size = |n: usize| MAX_ROWS * padded(n);
         Buffers {
-            x: rows(shape.d_model),
-            normed: rows(shape.d_model),
-            qkv: rows(shape.d_qkv()),
-            queries: rows(shape.n_head * model.d_padded()),
-            mixed: rows(shape.d_model),
-            up: rows(shape.d_up()),
-            inner: rows(shape.d_inner),
+            x: Shared::new(size(shape.d_model)),
+            normed: Shared::new(size(shape.d_model)),
+            qkv: Shared::new(size(shape.d_qkv())),
+            queries: Shared::new(size(shape.n_head * model.d_padded())),
+            mixed: Shared::new(size(shape.d_model)),
+            up: Shared::new(size(shape.d_up())),
+            inner: Shared::new(size(shape.d_inner)),
             counters: (0..shape.n_layer * 9 + 3).map(|_| AtomicUsize::new(0)).collect(),
         }
     }
@@ -70,10 +71,10 @@ impl Buffers {
 }
 
 /// All that the threads of a pass have in common.
-pub(crate) struct Pass<'a, E: Element> {
+pub(crate) struct Pass<'a, E: Element, M: Products<E>> {
     pub model: &'a Model<E>,
     pub cache: &'a Cache<E::Cached>,
-    pub buffers: &'a Buffers,
+    pub buffers: &'a Buffers<M::Input>,
     pub rows: &'a [Row],
     /// The rows whose logits are wanted, and where they go, a row of the vocabulary for each.
     pub wanted: &'a [usize],
@@ -83,41 +84,39 @@ pub(crate) struct Pass<'a, E: Element> {
 }
 
 /// One thread's way through the phases.
-struct Worker<'a, E: Element> {
-    pass: &'a Pass<'a, E>,
+struct Worker<'a, E: Element, M: Products<E>> {
+    pass: &'a Pass<'a, E, M>,
     phase: usize,
     scores: Vec<Lanes>,
-    /// Inputs of a linear layer, where the machine wants them rounded.
-    rounded: Vec<Bfloat16>,
 }
 
 /// The whole pass, as each of its threads runs it.
 #[inline(always)]
-pub(crate) fn run<E: Element, M: Machine>(pass: &Pass<'_, E>) {
+pub(crate) fn run<E: Element, M: Products<E>>(pass: &Pass<'_, E, M>) {
     let (model, buffers) = (pass.model, pass.buffers);
     let scores = vec![[0.0; LANES]; model.shape.block_size.div_ceil(LANES)];
-    let mut worker = Worker { pass, phase: 0, scores, rounded: Vec::new() };
+    let mut worker = Worker { pass, phase: 0, scores };
     worker.embed();
     for (i, layer) in model.layers.iter().enumerate() {
-        worker.normalise::<M>(&layer.attention_norm);
-        worker.linear::<M>(&layer.qkv, &buffers.normed, &buffers.qkv, false);
-        worker.place::<M>(i, layer);
-        worker.attend::<M>(i);
-        worker.linear::<M>(&layer.output, &buffers.mixed, &buffers.x, true);
-        worker.normalise::<M>(&layer.feed_forward_norm);
-        worker.linear::<M>(&layer.up, &buffers.normed, &buffers.up, false);
-        worker.activate::<M>();
-        worker.linear::<M>(&layer.down, &buffers.inner, &buffers.x, true);
+        worker.normalise(&layer.attention_norm);
+        worker.linear(&layer.qkv, &buffers.normed, &buffers.qkv, false);
+        worker.place(i, layer);
+        worker.attend(i);
+        worker.linear(&layer.output, &buffers.mixed, &buffers.x, true);
+        worker.normalise(&layer.feed_forward_norm);
+        worker.linear(&layer.up, &buffers.normed, &buffers.up, false);
+        worker.activate();
+        worker.linear(&layer.down, &buffers.inner, &buffers.x, true);
     }
-    worker.choose::<M>();
+    worker.choose();
     let head = model.rows(model.head.as_ref().unwrap_or(&model.embedding));
-    worker.multiply::<M>(&head, &[], &buffers.normed, pass.wanted.len(), pass.logits, model.shape.vocab_size, false);
+    worker.multiply(&head, &[], &buffers.normed, pass.wanted.len(), pass.logits, model.shape.vocab_size, false);
 }
 
 // SAFETY, for all that follows: a task of a phase writes the rows, or the columns, that its number stands for, and reads
 // what earlier phases wrote; `end` is the barrier between them.
 #[allow(unsafe_code)]
-impl<E: Element> Worker<'_, E> {
+impl<E: Element, M: Products<E>> Worker<'_, E, M> {
     /// The next task of `n` in this phase, for whoever comes first.
     #[inline(always)]
     fn next(&self, n: usize) -> Option<usize> {
@@ -148,47 +147,47 @@ impl<E: Element> Worker<'_, E> {
     }
 
     #[inline(always)]
-    fn normalise<M: Machine>(&mut self, gain: &Gain) {
+    fn normalise(&mut self, gain: &Gain) {
         while let Some(r) = self.next(self.pass.rows.len()) {
-            self.norm::<M>(gain, r, r);
+            self.norm(gain, r, r);
         }
         self.end();
     }
 
     /// The last norm, of the rows whose logits are wanted.
     #[inline(always)]
-    fn choose<M: Machine>(&mut self) {
+    fn choose(&mut self) {
         while let Some(i) = self.next(self.pass.wanted.len()) {
-            self.norm::<M>(&self.pass.model.norm, self.pass.wanted[i], i);
+            self.norm(&self.pass.model.norm, self.pass.wanted[i], i);
         }
         self.end();
     }
 
     #[inline(always)]
-    fn norm<M: Machine>(&self, gain: &Gain, from: usize, to: usize) {
+    fn norm(&self, gain: &Gain, from: usize, to: usize) {
         let (shape, buffers) = (&self.pass.model.shape, self.pass.buffers);
         let (c, stride) = (shape.d_model, padded(shape.d_model));
         let (x, y) = unsafe { (buffers.x.read(from * stride, c), buffers.normed.write(to * stride, c)) };
         match shape.norm {
-            Norm::Rms => rms_norm::<M>(x, &gain.weight, shape.norm_eps, y),
-            Norm::Layer => layer_norm::<M>(x, &gain.weight, &gain.bias, shape.norm_eps, y),
+            Norm::Rms => rms_norm::<_, M>(x, &gain.weight, shape.norm_eps, y),
+            Norm::Layer => layer_norm::<_, M>(x, &gain.weight, &gain.bias, shape.norm_eps, y),
         }
     }
 
     #[inline(always)]
-    fn linear<M: Machine>(&mut self, layer: &Linear, inputs: &Shared<f32>, outputs: &Shared<f32>, is_added: bool) {
+    fn linear(&mut self, layer: &Linear, inputs: &Shared<M::Input>, outputs: &Shared<f32>, is_added: bool) {
         let stride = padded(layer.weight.n_rows);
         let weights = self.pass.model.rows(&layer.weight);
-        self.multiply::<M>(&weights, &layer.bias, inputs, self.pass.rows.len(), outputs, stride, is_added);
+        self.multiply(&weights, &layer.bias, inputs, self.pass.rows.len(), outputs, stride, is_added);
     }
 
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
-    fn multiply<M: Machine>(
+    fn multiply(
         &mut self,
         weights: &Rows<'_, E>,
         bias: &[f32],
-        inputs: &Shared<f32>,
+        inputs: &Shared<M::Input>,
         n_inputs: usize,
         outputs: &Shared<f32>,
         output_stride: usize,
@@ -197,26 +196,16 @@ impl<E: Element> Worker<'_, E> {
         // Four tasks a thread at least, so that none waits long for another.
         let n = (weights.n_rows / (4 * self.pass.n_threads)).clamp(SIDE, MAX_TASK_ROWS) / SIDE * SIDE;
         let inputs = unsafe { inputs.read(0, n_inputs * weights.stride) };
-        let in_bfloat16 = if M::ROUNDS { E::in_bfloat16(weights) } else { None };
-        if in_bfloat16.is_some() {
-            // Each thread for itself, which takes less than a barrier.
-            self.rounded.clear();
-            self.rounded.extend(inputs.iter().map(|value| Bfloat16::store(*value, 1.0)));
-        }
         while let Some(task) = self.next(weights.n_rows.div_ceil(n)) {
             let rows = task * n..((task + 1) * n).min(weights.n_rows);
-            if let Some(weights) = in_bfloat16 {
-                M::rounded_block(&Block { weights, bias, rows, inputs, n_inputs, outputs, output_stride, is_added }, &self.rounded);
-            } else {
-                M::block(&Block { weights, bias, rows, inputs, n_inputs, outputs, output_stride, is_added });
-            }
+            M::block(&Block { weights, bias, rows, inputs, n_inputs, outputs, output_stride, is_added });
         }
         self.end();
     }
 
     /// Queries to their buffer, keys and values into the cache; the first two normalised and turned as the model wants.
     #[inline(always)]
-    fn place<M: Machine>(&mut self, i: usize, layer: &Layer) {
+    fn place(&mut self, i: usize, layer: &Layer) {
         let (shape, buffers) = (&self.pass.model.shape, self.pass.buffers);
         let (d, d_padded) = (shape.d_head(), self.pass.model.d_padded());
         let mut turned = vec![0.0; d];
@@ -226,10 +215,10 @@ impl<E: Element> Worker<'_, E> {
             for (head, from) in qkv.chunks_exact(d).enumerate() {
                 if head < shape.n_head {
                     let first = r * padded(shape.n_head * d_padded) + head * d_padded;
-                    self.turn::<M>(from, &layer.q_norm, row.place, &mut turned);
+                    self.turn(from, &layer.q_norm, row.place, &mut turned);
                     unsafe { buffers.queries.write(first, d) }.copy_from_slice(&turned);
                 } else if head < shape.n_head + shape.n_kv {
-                    self.turn::<M>(from, &layer.k_norm, row.place, &mut turned);
+                    self.turn(from, &layer.k_norm, row.place, &mut turned);
                     let first = self.cached(i, row.slot, head - shape.n_head) + row.place * d_padded;
                     store(&turned, unsafe { self.pass.cache.keys.write(first, d) });
                 } else {
@@ -242,12 +231,12 @@ impl<E: Element> Worker<'_, E> {
     }
 
     #[inline(always)]
-    fn turn<M: Machine>(&self, from: &[f32], norm: &[f32], place: usize, to: &mut [f32]) {
+    fn turn(&self, from: &[f32], norm: &[f32], place: usize, to: &mut [f32]) {
         let model = self.pass.model;
         if norm.is_empty() {
             to.copy_from_slice(from);
         } else {
-            rms_norm::<M>(from, norm, model.shape.norm_eps, to);
+            rms_norm::<_, M>(from, norm, model.shape.norm_eps, to);
         }
         if !model.turns.is_empty() {
             let half = to.len() / 2;
@@ -267,7 +256,7 @@ impl<E: Element> Worker<'_, E> {
 
     /// Values mixed by softmax of queries times keys.
     #[inline(always)]
-    fn attend<M: Machine>(&mut self, i: usize) {
+    fn attend(&mut self, i: usize) {
         let (shape, buffers, cache) = (&self.pass.model.shape, self.pass.buffers, self.pass.cache);
         let (d, d_padded) = (shape.d_head(), self.pass.model.d_padded());
         let scale = 1.0 / (d as f32).sqrt();
@@ -281,13 +270,13 @@ impl<E: Element> Worker<'_, E> {
             let scores = &mut self.scores[..n.div_ceil(LANES)];
             let sum = weigh::<E::Cached, M>(query, keys, scale, n, scores);
             let mixed = unsafe { buffers.mixed.write(r * padded(shape.d_model) + head * d, d) };
-            mix::<E::Cached, M>(scores.as_flattened(), values, d_padded, 1.0 / sum, mixed);
+            mix::<E::Cached, _, M>(scores.as_flattened(), values, d_padded, 1.0 / sum, mixed);
         }
         self.end();
     }
 
     #[inline(always)]
-    fn activate<M: Machine>(&mut self) {
+    fn activate(&mut self) {
         let (shape, buffers) = (&self.pass.model.shape, self.pass.buffers);
         let n = shape.d_inner;
         // A single row is cut, so that all threads have some of it.
@@ -302,11 +291,12 @@ impl<E: Element> Worker<'_, E> {
             let gated = if shape.activation == Activation::Gelu { x } else { &up[n + first..][..width] };
             // Loops, no closures: those would be compiled for the plain machine.
             for i in 0..width {
-                y[i] = match shape.activation {
+                let value = match shape.activation {
                     Activation::Gelu => gelu::<M>(x[i]),
                     Activation::GeGlu => gelu::<M>(x[i]) * gated[i],
                     Activation::SwiGlu => silu::<M>(x[i]) * gated[i],
                 };
+                y[i] = M::Input::store(value, 1.0);
             }
         }
         self.end();
@@ -346,7 +336,7 @@ fn weigh<C: Element, M: Machine>(query: &[f32], keys: &[C], scale: f32, n: usize
 
 /// The sum of the values, each times its weight, times `scale`.
 #[inline(always)]
-fn mix<C: Element, M: Machine>(weights: &[f32], values: &[C], d_padded: usize, scale: f32, mixed: &mut [f32]) {
+fn mix<C: Element, O: Element, M: Machine>(weights: &[f32], values: &[C], d_padded: usize, scale: f32, mixed: &mut [O]) {
     // Four registers at once: heads are 64 wide, or padded to that.
     for (part, mixed) in mixed.chunks_mut(4 * LANES).enumerate() {
         let mut sums = [[0.0_f32; LANES]; 4];
@@ -357,7 +347,7 @@ fn mix<C: Element, M: Machine>(weights: &[f32], values: &[C], d_padded: usize, s
             }
         }
         for (mixed, sum) in mixed.iter_mut().zip(sums.as_flattened()) {
-            *mixed = sum * scale;
+            *mixed = O::store(sum * scale, 1.0);
         }
     }
 }

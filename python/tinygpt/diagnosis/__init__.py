@@ -2,6 +2,7 @@
 
 from tinygpt.diagnosis.examination import CHECKS as CHECKS
 from tinygpt.diagnosis.examination import Diagnosis as Diagnosis
+from tinygpt.diagnosis.examination import course_findings as course_findings
 from tinygpt.diagnosis.examination import diagnose as diagnose
 from tinygpt.diagnosis.examination import examine as examine
 from tinygpt.diagnosis.examination import shown as shown

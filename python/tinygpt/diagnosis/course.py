@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from statistics import median
 
-from tinygpt.diagnosis.curves import at, loss_spikes, smoothed, usual_difference
+from tinygpt.diagnosis.curves import at, highest_median, loss_spikes, smoothed, usual_difference
 from tinygpt.diagnosis.finding import Finding
 from tinygpt.diagnosis.record import Measured, Record
 
@@ -260,7 +260,7 @@ def slow(record: Record) -> Finding | None:
     if len(speeds) < SLOW_LINES or (rows[-1].get("seconds") or 0.0) < SLOW_SECONDS:
         return None
     part = max(SLOW_LINES // 4, len(speeds) // 4)
-    best, last = max(median(speeds[i : i + part]) for i in range(len(speeds) - part + 1)), median(speeds[-part:])
+    best, last = highest_median(speeds, part), median(speeds[-part:])
     measured = ((record.facts or {}).get("engine") or {}).get("tokens_per_second")
     promised = measured * record.target_share if measured else 0.0
     if last >= SLOW_FRACTION * max(best, promised):

@@ -1,9 +1,10 @@
 """Diagnosis: all checks of a run, what they found, and which could not be made."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tinygpt.diagnosis.course import COURSE_CHECKS
 from tinygpt.diagnosis.finding import Finding
@@ -28,29 +29,38 @@ class Diagnosis:
         return any(strict or each.severity == "wrong" for each in self.findings)
 
 
-def diagnose(path: str | Path) -> list[Finding]:
+def diagnose(path: str | Path, *, lines: Sequence[Mapping[str, Any]] | None = None) -> list[Finding]:
     """What is wrong with a run, the worst first; none where it is healthy.
 
     Args:
         path: The run's folder, while it is trained or afterwards; or a checkpoint in it, to judge its course up to
             there. The text is looked at where it lies; what that takes is left out where it is gone.
+        lines: The objects of its metrics.jsonl, where they have been read.
 
     Raises:
         FileNotFoundError: There is no run.
         FormatError: Its metrics or settings cannot be read.
         ValueError: It has no settings yet.
     """
-    return list(examine(path).findings)
+    return list(examine(path, lines=lines).findings)
 
 
-def examine(path: str | Path, *, progress: Progress | None = None) -> Diagnosis:
+def course_findings(path: str | Path) -> list[Finding]:
+    """What the course of a run shows to be wrong, as in `diagnose`; its text is not looked at, which takes long."""
+    return list(findings_of(read_record(path), None))
+
+
+def examine(
+    path: str | Path, *, lines: Sequence[Mapping[str, Any]] | None = None, progress: Progress | None = None
+) -> Diagnosis:
     """`diagnose`, with the record that it was made from and what was left out.
 
     Args:
         path: As in `diagnose`.
+        lines: As there.
         progress: Told the bytes of training text searched and the bytes there are.
     """
-    record = read_record(path)
+    record = read_record(path, lines=lines)
     left_out: dict[str, str] = {}
     text = None
     try:

@@ -156,8 +156,12 @@ class Record:
         return [each for each in self.evaluations if each.step > step]
 
 
-def read_record(path: str | Path) -> Record:
+def read_record(path: str | Path, *, lines: Sequence[Mapping[str, Any]] | None = None) -> Record:
     """The record of a run, or of its course up to a checkpoint of it.
+
+    Args:
+        path: The run's folder, or a checkpoint in it.
+        lines: The objects of its metrics.jsonl, where they have been read.
 
     Raises:
         FileNotFoundError: There is no such folder, or no metrics in it.
@@ -170,7 +174,8 @@ def read_record(path: str | Path) -> Record:
     metrics = run / "metrics.jsonl"
     if not metrics.is_file():
         raise FileNotFoundError(f"{run}: no metrics.jsonl in it, so no run; name a run's folder")
-    lines = [line for line in read_metrics(metrics) if step is None or line["step"] <= step]
+    lines = read_metrics(metrics) if lines is None else lines
+    lines = [line for line in lines if step is None or line["step"] <= step]
     if not lines:
         raise FormatError(f"{metrics}: no whole line in it; a run has one after its first step")
     facts = _facts(run, step)

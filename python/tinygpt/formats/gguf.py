@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gguf
 import torch
 from torch import Tensor
 
@@ -53,19 +54,6 @@ class Ends:
     """How messages are laid out, in Jinja."""
 
 
-def library() -> Any:
-    """The package `gguf`.
-
-    Raises:
-        ImportError: It is not installed.
-    """
-    try:
-        import gguf
-    except ImportError:
-        raise ImportError("gguf is needed for this; pip install 'tinygpt[gguf]'") from None
-    return gguf
-
-
 def write(
     path: Path,
     *,
@@ -92,10 +80,8 @@ def write(
         name: The model's name, for people.
 
     Raises:
-        ImportError: The package `gguf` is not installed.
         ValueError: A token cannot be written.
     """
-    gguf = library()
     writer = gguf.GGUFWriter(path, architecture)
     try:
         writer.add_name(name)
@@ -133,7 +119,7 @@ def _add_shape(writer: Any, architecture: str, c: GPTConfig) -> None:
 
 def _add_vocabulary(writer: Any, n_ids: int, tokenizer: PlainTokenizer, pre: str, ends: Ends) -> None:
     """Every row of the embedding has a token; those that are nobody's are told apart by their number."""
-    kinds = library().TokenType
+    kinds = gguf.TokenType
     tokens = [f"[unused{i}]" for i in range(n_ids)]
     types = [kinds.UNUSED] * n_ids
     for token, i in tokenizer.tokens:
@@ -165,7 +151,6 @@ def _add_vocabulary(writer: Any, n_ids: int, tokenizer: PlainTokenizer, pre: str
 
 def _tensors(architecture: str, c: GPTConfig, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """llama.cpp's tensors by their names, each (out, in) as ours are."""
-    gguf = library()
     kind = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == architecture)
     names = gguf.get_tensor_name_map(kind, c.n_layer)
     for tensor in gpt2_tensors(c) if architecture == "gpt2" else llama_tensors(c):
@@ -175,6 +160,7 @@ def _tensors(architecture: str, c: GPTConfig, state: Mapping[str, Tensor]) -> It
         parts = torch.split(ours.detach().float().cpu(), list(tensor.rows))
         for theirs, part in zip(tensor.theirs, parts, strict=True):
             name = names.get_name(theirs, try_suffixes=(".weight", ".bias"))
+            assert name is not None, f"llama.cpp knows no {theirs}"
             yield name, _interleaved(part, _heads(tensor, theirs, c)) if architecture == "llama" else part
 
 
@@ -199,12 +185,12 @@ def _kind(name: str, tensor: Tensor, dtype: str) -> Any:
         kind = "F32"
     elif kind == "Q8_0" and tensor.shape[-1] % 32:
         kind = "F16"
-    return library().GGMLQuantizationType[kind]
+    return gguf.GGMLQuantizationType[kind]
 
 
 def rounded(name: str, tensor: Tensor, dtype: str) -> Tensor:
     """A tensor of ours with the numbers that the file holds for it."""
-    quants, kind = library().quants, _kind(name, tensor, dtype)
+    quants, kind = gguf.quants, _kind(name, tensor, dtype)
     array = quants.dequantize(quants.quantize(tensor.detach().float().cpu().contiguous().numpy(), kind), kind)
     return torch.from_numpy(array.copy())
 
@@ -215,5 +201,5 @@ def tensors(architecture: str, c: GPTConfig, state: Mapping[str, Tensor]) -> dic
 
 
 def _add_tensor(writer: Any, name: str, tensor: Tensor, dtype: str) -> None:
-    gguf, type_of = library(), _kind(name, tensor, dtype)
+    type_of = _kind(name, tensor, dtype)
     writer.add_tensor(name, gguf.quants.quantize(tensor.contiguous().numpy(), type_of), raw_dtype=type_of)
