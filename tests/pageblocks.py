@@ -1,5 +1,6 @@
 """The blocks of code in README.md and docs/, and a folder to run them in as a reader would, with sizes for a test."""
 
+import json
 import os
 import re
 import shlex
@@ -20,6 +21,7 @@ from tinygpt import __main__, config
 
 TOP = Path(__file__).parent.parent
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
+NOTEBOOK = TOP / "docs" / "tutorial.ipynb"
 
 RUN = {"bash", "console", "python"}
 SHOWN = {"text": "output, or a layout", "mermaid": "a drawing", "json": "a line of a file, parsed"}
@@ -75,8 +77,17 @@ class Block:
         return f"{self.page.name}:{self.line}"
 
 
-def blocks_of(page: Path) -> list[Block]:
+def text_of(page: Path) -> str:
+    """The text of a page; of a notebook what stands between its cells of code."""
     text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    cells = (cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
+    return "\n\n".join("".join(cell["source"]) for cell in cells) + "\n"
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = text_of(page)
     found = re.finditer(r"^( *)```(\S*)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
     return [
         Block(page=page, line=text[: each.start()].count("\n") + 1, language=each[2], content=each[3]) for each in found

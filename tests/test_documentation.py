@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from pageblocks import (
     BEGINNINGS,
+    NOTEBOOK,
     OTHERS,
     PAGES,
     PLAIN,
@@ -28,6 +29,7 @@ from pageblocks import (
     of_tinygpt,
     refused,
     sized,
+    text_of,
     write_texts,
 )
 from test_export import GPT2, nanogpt_file
@@ -57,7 +59,7 @@ from tinygpt.trainconfig import CHANGEABLE, TrainConfig
 # The style shows code that is not there to run: it is compiled.
 QUOTING = {"style.md"}
 POSITIONAL = {"paths", "runs", "text"}
-BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+BLOCKS = [block for page in [*PAGES, NOTEBOOK] for block in blocks_of(page)]
 RUNNING = [page for page in PAGES if page.name not in QUOTING and any(b.language in RUN for b in blocks_of(page))]
 SLOWER = [page for page in RUNNING if any(is_slow(words) for b in blocks_of(page) for words in commands_of(b))]
 
@@ -214,8 +216,8 @@ def test_option_tables_give_the_defaults_of_the_fields() -> None:
 
 def test_links_between_pages_lead_somewhere() -> None:
     broken = []
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+    for page in [*PAGES, NOTEBOOK]:
+        for target in re.findall(r"\]\(([^)]+)\)", text_of(page)):
             name, _, heading = target.partition("#")
             file = page.parent / name if name else page
             if not (target.startswith("https:") or (file.is_file() and heading in {"", *headings(file)})):

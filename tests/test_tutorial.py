@@ -4,10 +4,9 @@ import re
 from typing import Any
 
 import pytest
-from pageblocks import TOP
+from pageblocks import NOTEBOOK
 
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
-NOTEBOOK = TOP / "docs" / "tutorial.ipynb"
 
 
 def code_cells() -> list[Any]:
