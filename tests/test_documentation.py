@@ -156,6 +156,7 @@ def beginnings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def reader(beginnings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(beginnings.parent / "cache"))  # the machine is measured once for all pages
     reader = Reader(tmp_path, beginnings)
     yield reader
     reader.close()

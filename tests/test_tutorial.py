@@ -53,14 +53,14 @@ def test_the_loss_falls_from_guessing(shown: list[str]) -> None:
 
 @pytest.mark.slow
 def test_tokens_and_curves_are_drawn(shown: list[str]) -> None:
-    assert ("<span" in shown[2], shown[6].count("<svg")) == (True, 2)
+    assert ("<span" in shown[2], shown[6].count("<figure")) == (True, 2)
 
 
 @pytest.mark.slow
 def test_samples_are_words_and_differ_by_temperature(shown: list[str]) -> None:
     texts = re.split(r"--- temperature .*\n", shown[7])[1:]
     words = [re.findall(r"[A-Za-z]{3,}", text) for text in texts]
-    assert (len(set(texts)), [len(found) > 10 for found in words]) == (3, [True, True, True])
+    assert (len(set(texts)), all(words), sum(map(len, words)) > 20) == (3, True, True)
 
 
 @pytest.mark.slow
