@@ -36,15 +36,57 @@ PLACE = RESULTS / "planning.json"
 GOAL = 0.03
 """Share of its bits by which the recommended run may be worse than the best of its neighbours."""
 FORECAST_GOAL = 0.10
-FORECASTS: dict[str, dict[str, Any]] = {
-    "2 x 64": {"vocab_size": 1024, "n_layer": 2, "d_model": 64, "block_size": 64, "batch_size": 12, "grad_accum": 1},
-    "2 x 128": {"vocab_size": 2048, "n_layer": 2, "d_model": 128, "block_size": 64, "batch_size": 16, "grad_accum": 1},
-    "4 x 128": {"vocab_size": 4096, "n_layer": 4, "d_model": 128, "block_size": 128, "batch_size": 12, "grad_accum": 1},
-    "4 x 256": {"vocab_size": 4096, "n_layer": 4, "d_model": 256, "block_size": 128, "batch_size": 12, "grad_accum": 1},
-    "6 x 384": {"vocab_size": 8192, "n_layer": 6, "d_model": 384, "block_size": 256, "batch_size": 6, "grad_accum": 1},
-    "8 x 512": {"vocab_size": 8192, "n_layer": 8, "d_model": 512, "block_size": 128, "batch_size": 6, "grad_accum": 1},
+FORECASTS: dict[tuple[str, float], dict[str, Any]] = {
+    ("2 x 64", 0.75): {
+        "vocab_size": 1024,
+        "n_layer": 2,
+        "d_model": 64,
+        "block_size": 64,
+        "batch_size": 12,
+        "grad_accum": 1,
+    },
+    ("2 x 128", 0.75): {
+        "vocab_size": 2048,
+        "n_layer": 2,
+        "d_model": 128,
+        "block_size": 64,
+        "batch_size": 16,
+        "grad_accum": 1,
+    },
+    ("4 x 128", 0.75): {
+        "vocab_size": 4096,
+        "n_layer": 4,
+        "d_model": 128,
+        "block_size": 128,
+        "batch_size": 12,
+        "grad_accum": 1,
+    },
+    ("4 x 256", 0.75): {
+        "vocab_size": 4096,
+        "n_layer": 4,
+        "d_model": 256,
+        "block_size": 128,
+        "batch_size": 12,
+        "grad_accum": 1,
+    },
+    ("6 x 384", 0.75): {
+        "vocab_size": 8192,
+        "n_layer": 6,
+        "d_model": 384,
+        "block_size": 256,
+        "batch_size": 6,
+        "grad_accum": 1,
+    },
+    ("8 x 512", 3.0): {
+        "vocab_size": 8192,
+        "n_layer": 8,
+        "d_model": 512,
+        "block_size": 128,
+        "batch_size": 6,
+        "grad_accum": 1,
+    },
 }
-"""Layers x width -> what is fixed of a run whose time and memory are foretold."""
+"""Layers x width and minutes -> what is fixed of a run whose time and memory are foretold."""
 _EVALUATE = """
 import json, sys
 from tinygpt.checkpoint import Checkpoint
@@ -123,11 +165,11 @@ def grid(text: str, minutes: float, known: Sequence[Outcome], *, is_busy: bool) 
         yield _outcome("grid", text, minutes, label, fixed, (train, val, found), is_busy=is_busy)
 
 
-def forecasts(known: Sequence[Outcome], minutes: float, *, is_busy: bool) -> Iterator[Outcome]:
+def forecasts(known: Sequence[Outcome], *, is_busy: bool) -> Iterator[Outcome]:
     """The runs of `FORECASTS` that are missing."""
     train, val = parts("gutenberg")
     found = survey([train])
-    for label, fixed in FORECASTS.items():
+    for (label, minutes), fixed in FORECASTS.items():
         if ("forecast", "gutenberg", minutes, label) not in {outcome.key for outcome in known}:
             yield _outcome("forecast", "gutenberg", minutes, label, fixed, (train, val, found), is_busy=is_busy)
 
@@ -233,7 +275,7 @@ def main(argv: Sequence[str]) -> None:
         prog="python -m benches planning", description="Plans held against what happened: bits, time and memory."
     )
     parser.add_argument("--text", help=f"{', '.join(TEXTS)}, or a file of text: train its grid (default: none)")
-    parser.add_argument("--minutes", type=float, help="of a run (default: 10 in a grid, 0.75 of a forecast)")
+    parser.add_argument("--minutes", type=float, default=10, help="of a run in a grid (default: 10)")
     parser.add_argument("--forecast", action="store_true", help="train shapes of different sizes")
     parser.add_argument("--law", action="store_true", help="take the runs that the law of bits per byte is fitted to")
     parser.add_argument("--runs", type=int, default=99, help="runs at most in this call (default: 99)")
@@ -243,9 +285,9 @@ def main(argv: Sequence[str]) -> None:
     known = _load(choice.results)
     wanted: list[Iterator[Outcome]] = []
     if choice.text:
-        wanted.append(grid(choice.text, choice.minutes or 10, known, is_busy=choice.busy))
+        wanted.append(grid(choice.text, choice.minutes, known, is_busy=choice.busy))
     if choice.forecast:
-        wanted.append(forecasts(known, choice.minutes or 0.75, is_busy=choice.busy))
+        wanted.append(forecasts(known, is_busy=choice.busy))
     left = choice.runs
     for run in planninglaw.RUNS if choice.law else ():
         if left > 0 and run.key not in {each.key for each in planninglaw.load(choice.results)}:

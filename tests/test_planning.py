@@ -107,6 +107,35 @@ def test_what_is_foretold_to_take_more_than_there_is_is_not_tried() -> None:
     assert max(tried[len(REFERENCES) :]) < 1.1e9
 
 
+@pytest.mark.parametrize("slow", ["block_size", "vocab_size", "d_model"])
+def test_what_turns_out_slow_makes_room_for_what_is_better(slow: str) -> None:
+    first = planned(600).best
+    tried: list[GPTConfig] = []
+
+    def odd(config: TrainConfig, shape: GPTConfig) -> Mapping[str, Any]:
+        """The machine, half as fast at what would be recommended and at all that is alike in one thing."""
+        tried.append(shape)
+        row = machine(config, shape)
+        is_slow = len(tried) > len(REFERENCES) and getattr(shape, slow) == getattr(first.shape, slow)
+        return {**row, "tokens_per_second": row["tokens_per_second"] / (2 if is_slow else 1)}
+
+    found = plan(["books"], seconds=600, text=TEXT, measure=odd, startup_seconds=5.0)
+    assert getattr(found.best.shape, slow) != getattr(first.shape, slow)
+    assert all(choice.is_measured for choice in found.choices)
+    assert len(tried) <= len(REFERENCES) + 10
+
+
+def test_nothing_is_measured_twice() -> None:
+    tried: list[tuple[int, GPTConfig]] = []
+
+    def noted(config: TrainConfig, shape: GPTConfig) -> Mapping[str, Any]:
+        tried.append((config.windows_per_step, replace(shape, dropout=0.0)))
+        return machine(config, shape)
+
+    plan(["books"], seconds=600, text=TEXT, measure=noted, startup_seconds=5.0)
+    assert len(set(tried)) == len(tried)
+
+
 def test_a_longer_time_gives_a_larger_model_that_sees_more() -> None:
     found = [planned(seconds).best for seconds in (60, 600, 8 * 3600)]
     assert [each.n_parameters for each in found] == sorted(each.n_parameters for each in found)
@@ -225,7 +254,10 @@ def test_the_cost_of_a_step_is_found_from_a_few() -> None:
     ]
     rows = [(shape, machine(TrainConfig(batch_size=12), shape)) for shape in shapes]
     cost = StepCost.fitted(
-        [{**row, "shape": s, "windows": 12, "seconds": 12 * s.block_size / row["tokens_per_second"]} for s, row in rows]
+        [
+            {**row, "shape": s, "windows": 12, "passes": 1, "seconds": 12 * s.block_size / row["tokens_per_second"]}
+            for s, row in rows
+        ]
     )
     other = GPTConfig(vocab_size=6000, n_layer=5, n_head=2, d_model=256, block_size=128)
     row = machine(TrainConfig(batch_size=12), other)

@@ -20,13 +20,15 @@ from tinygpt.modelconfig import GPTConfig
 from tinygpt.planningrules import heads
 from tinygpt.planwish import Wish, shapes
 from tinygpt.reading import Reading
-from tinygpt.runchoice import Choice, Plan, choices, command, notes, with_measurement
+from tinygpt.runchoice import Choice, Plan, Size, choices, command, notes, size_of, with_measurement
 from tinygpt.stepcost import MOST_WAITING, StepCost
 from tinygpt.textsurvey import VOCABULARIES, Kind, TextSurvey, survey
 from tinygpt.trainconfig import RECIPE, TrainConfig
 
 LEAST_BYTES, LEAST_SECONDS = 100_000, 30
 _EXIT_SECONDS = 1.0
+_MOST_TRIED, _TRIED_SECONDS = 6, 100
+"""Measurements in search of the best choice, of some ten seconds each the first time; one for so many seconds."""
 REFERENCES = (
     # vocabulary, context, layers, width, windows: small and large in each, so that nothing is foretold far outside
     *((1024, 64, 2, 64, 12), (2048, 64, 4, 128, 12), (4096, 128, 4, 256, 12)),
@@ -110,10 +112,10 @@ def plan(
         startup_seconds=_startup_seconds() if startup_seconds is None else startup_seconds,
     )
     next(shapes(wish))  # what does not go together is said before minutes of measuring
-    cost, waiting_share = _step_cost(measure)
+    rows = _reference_rows(measure)
     ram_bytes = TrainConfig(ram=ram).ram_bytes
     room = getattr(measure, "free_bytes", None) if ram_bytes is None else ram_bytes
-    found = _offered(wish, cost, measure, room)
+    found = _offered(wish, rows, measure, room)
     best = min(range(len(found)), key=lambda i: found[i].bits_per_byte)
     return Plan(
         text=text,
@@ -121,7 +123,7 @@ def plan(
         ram_bytes=ram_bytes,
         choices=tuple(replace(choice, command=command(wish, choice)) for choice in found),
         recommended=best,
-        notes=(*_busy(waiting_share), *notes(wish, found[best])),
+        notes=(*_busy(max(row.get("waiting_share", 0.0) for row in rows)), *notes(wish, found[best])),
     )
 
 
@@ -184,43 +186,74 @@ def _reference(
     return shape, TrainConfig(batch_size=windows, optimizer=RECIPE["optimizer"])
 
 
-def _step_cost(measure: Measure) -> tuple[StepCost, float]:
-    """What steps cost here, and the largest share of its time that a measurement waited for other programs."""
-    rows = []
-    for reference in REFERENCES:
-        shape, config = _reference(*reference)
-        row = measure(config, shape)
-        tokens = config.windows_per_step * shape.block_size
-        seconds = tokens / row["tokens_per_second"]
-        rows.append({**row, "shape": shape, "windows": config.windows_per_step, "seconds": seconds})
-    return StepCost.fitted(rows), max(row.get("waiting_share", 0.0) for row in rows)
+def _reference_rows(measure: Measure) -> list[Mapping[str, Any]]:
+    """What steps of the references take here."""
+    return [_row(config, shape, measure(config, shape)) for shape, config in (_reference(*each) for each in REFERENCES)]
 
 
-def _offered(wish: Wish, cost: StepCost, measure: Measure, room: int | None) -> list[Choice]:
+def _row(config: TrainConfig, shape: GPTConfig, found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A measurement as `StepCost.fitted` takes it."""
+    seconds = config.windows_per_step * shape.block_size / found["tokens_per_second"]
+    size = {"shape": shape, "windows": config.windows_per_step, "passes": config.grad_accum}
+    return {**found, **size, "seconds": seconds}
+
+
+def _offered(wish: Wish, rows: Sequence[Mapping[str, Any]], measure: Measure, room: int | None) -> list[Choice]:
     """The best choice, the best of clearly smaller ones and the best of clearly larger ones, measured."""
-    found = choices(wish, cost, room)
-    if not found:
+    search = _Search(wish, rows, measure, room)
+    best = search.best()
+    if best is None:
         memory = "" if room is None else f" and {room / 1e9:.1f} GB"
         raise ValueError(
             f"{duration(wish.seconds)}{memory} are too little for any model here; more time or memory is needed"
         )
-    middle = found[0].n_parameters
-    groups = [
-        [choice for choice in found if choice.n_parameters < 0.6 * middle],
-        [choice for choice in found if 0.6 * middle <= choice.n_parameters <= 1.6 * middle],
-        [choice for choice in found if choice.n_parameters > 1.6 * middle],
-    ]
-    measured = []
-    for group in groups:
-        for choice in group[:3]:  # one that does not fit after all makes room for the next
-            try:
-                row = measure(choice.config, choice.shape)
-            except (ValueError, MemoryError):
-                continue
-            again = with_measurement(wish, choice, row)
-            if again is not None and (room is None or again.memory_bytes <= room):
-                measured.append(again)
+    smaller = search.first(lambda choice: choice.n_parameters < 0.6 * best.n_parameters)
+    larger = search.first(lambda choice: choice.n_parameters > 1.6 * best.n_parameters)
+    return [choice for choice in (smaller, best, larger) if choice is not None]
+
+
+class _Search:
+    """Choices foretold and measured in turn: what a measurement found makes the next forecast better."""
+
+    def __init__(self, wish: Wish, rows: Sequence[Mapping[str, Any]], measure: Measure, room: int | None) -> None:
+        self._wish, self._rows, self._measure, self._room = wish, list(rows), measure, room
+        self._tried: set[Size] = set()
+        self._measured: list[Choice] = []
+
+    def best(self) -> Choice | None:
+        """The best that was measured, when no other is foretold to be better, or enough were tried."""
+        for _ in range(min(_MOST_TRIED, 1 + int(self._wish.seconds / _TRIED_SECONDS))):
+            found = self._foretold()
+            best = min((choice.bits_per_byte for choice in self._measured), default=math.inf)
+            if not found or found[0].bits_per_byte >= best:
                 break
-    if not measured:
-        raise ValueError(f"{duration(wish.seconds)} are too little for any model here; a longer time is needed")
-    return measured
+            self._try(found[0])
+        return min(self._measured, key=lambda choice: choice.bits_per_byte, default=None)
+
+    def first(self, is_wanted: Callable[[Choice], bool]) -> Choice | None:
+        """The best of some choices, measured; one that does not fit after all makes room for the next."""
+        known = [choice for choice in self._measured if is_wanted(choice)]
+        found = [choice for choice in self._foretold() if is_wanted(choice)]
+        for choice in found[:3]:
+            if (again := self._try(choice)) is not None:
+                known.append(again)
+                break
+        return min(known, key=lambda choice: choice.bits_per_byte, default=None)
+
+    def _foretold(self) -> list[Choice]:
+        return choices(self._wish, StepCost.fitted(self._rows), self._room, without=self._tried)
+
+    def _try(self, choice: Choice) -> Choice | None:
+        """The choice as it was measured; None where it does not fit."""
+        self._tried.add(size_of(choice.shape, choice.config.windows_per_step))
+        try:
+            row = self._measure(choice.config, choice.shape)
+        except (ValueError, MemoryError):
+            return None
+        if row.get("waiting_share", 0.0) <= MOST_WAITING:
+            self._rows.append(_row(choice.config, choice.shape, row))
+        again = with_measurement(self._wish, choice, row)
+        if again is None or (self._room is not None and again.memory_bytes > self._room):
+            return None
+        self._measured.append(again)
+        return again

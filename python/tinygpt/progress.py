@@ -37,7 +37,7 @@ class Progress:
     evaluations_since_best: int = 0
     """Evaluations after that one."""
     forecast_steps: int | None = None
-    """Length of a run that is limited by seconds alone, once it is known."""
+    """Steps that fit into `max_seconds`, once that is known."""
     forecast_at_step: int = 0
     """The step after which that was forecast."""
     forecast_at_seconds: float = 0.0

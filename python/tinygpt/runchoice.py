@@ -4,7 +4,7 @@ docs/planning.md has the source of every rule here.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -28,6 +28,10 @@ _EVAL_BATCH_SECONDS = 0.015  # of each batch besides, uncompiled
 _STEP_SECONDS = 0.0035  # what a trainer does in a step beside what the probe measures: batch, norms, report
 _SAVE_SECONDS, _SAVED_BYTES_PER_SECOND = 0.3, 4e8
 _TRAIN_BYTES = 130_000_000  # beside what the probe's process holds: tokenizer, data, evaluation, checkpoint
+
+
+Size = tuple[int, int, int, int, int]
+"""Vocabulary, context, layers, width, windows of a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +90,21 @@ class Plan:
         return asdict(self) | {"best": self.best.command}
 
 
-def choices(wish: Wish, cost: StepCost, room: int | None) -> list[Choice]:
-    """What is best among models of each size, the best first, with foretold speed and memory."""
+def size_of(shape: GPTConfig, windows: int) -> Size:
+    """What tells a choice from others of the same plan."""
+    return shape.vocab_size, shape.block_size, shape.n_layer, shape.d_model, windows
+
+
+def choices(wish: Wish, cost: StepCost, room: int | None, *, without: Collection[Size] = ()) -> list[Choice]:
+    """What is best among models of each size, the best first, with foretold speed and memory; some left out."""
     best: dict[int, tuple[float, GPTConfig, int, float, float, float]] = {}
     for shape in shapes(wish):
         group, n_block = round(2 * math.log2(n_parameters(shape))), block_parameters(shape)
         per_token, per_pass, per_step = cost.step_parts(shape)
         room_per_token, room_besides = cost.memory_parts(shape)
         for windows in windows_of(wish, shape.block_size):
+            if size_of(shape, windows) in without:
+                continue
             batch_size, passes = batch_of(wish, windows, shape.block_size)
             at_once = min(batch_size, passes_of(windows, shape.block_size)[0])  # the engine takes no more than fit
             memory = at_once * shape.block_size * room_per_token + room_besides + _TRAIN_BYTES

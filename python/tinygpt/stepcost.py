@@ -26,9 +26,12 @@ class StepCost:
         """The cost that comes nearest to measurements, each by its share.
 
         Args:
-            rows: "shape", a `GPTConfig`; "windows" of the one pass of its step; "seconds" and "memory_bytes".
+            rows: "shape", a `GPTConfig`; "windows" and "passes" of its step; "seconds" and "memory_bytes".
         """
-        features = [(_work(row["shape"], row["windows"], 1), _room(row["shape"], row["windows"])) for row in rows]
+        features = [
+            (_work(row["shape"], row["windows"], row["passes"]), _room(row["shape"], row["windows"] // row["passes"]))
+            for row in rows
+        ]
         return StepCost(
             seconds=_nonnegative([each for each, _ in features], [row["seconds"] for row in rows]),
             memory=_nonnegative([each for _, each in features], [row["memory_bytes"] for row in rows]),

@@ -233,8 +233,11 @@ class Trainer:
     @property
     def total_steps(self) -> int | None:
         """Steps of the whole run; None while a limit of seconds alone has not been turned into steps yet."""
+        return self._total_steps(self._progress)
+
+    def _total_steps(self, progress: Progress) -> int | None:
         planned = planned_steps(self.config, n_windows=len(self.train), tokens_per_window=self._tokens_per_window)
-        return self._progress.forecast_steps if planned is None else planned
+        return min((n for n in (planned, progress.forecast_steps) if n is not None), default=None)
 
     @property
     def is_chat(self) -> bool:
@@ -421,7 +424,7 @@ class Trainer:
     def _advance(
         self, loss: float, grad_norm: float, n_tokens: int, step_seconds: float, elapsed: float, fault: str | None
     ) -> None:
-        """Counts a step, ends a run that diverges, and forecasts the length of one limited by seconds alone."""
+        """Counts a step, ends a run that diverges, and forecasts the length of one that seconds may end."""
         is_scales = math.isfinite(loss) and not math.isfinite(grad_norm) and self._learner.is_finding_scale
         self._progress = self._progress.after_step(
             tokens=n_tokens,
@@ -438,7 +441,7 @@ class Trainer:
                 f"beyond spike_factor {self.config.spike_factor:g}; resume with a lower learning_rate"
             )
         max_seconds = self.config.max_seconds
-        if max_seconds is not None and (self.total_steps is None or self._progress.forecast_steps is not None):
+        if max_seconds is not None:
             if self._progress.forecast_steps is None:
                 self._step_seconds.append(step_seconds)
             self._progress = self._progress.with_forecast(max_seconds, self._step_seconds)
@@ -513,7 +516,7 @@ class Trainer:
         return bool(news or at_end or self._is_due("log_every"))
 
     def _is_save_due(self) -> bool:
-        if self._why_ended() or self._progress.forecast_steps != self._saved.forecast_steps:
+        if self._why_ended() or self.total_steps != self._total_steps(self._saved):
             return True
         if self.config.save_every != "epoch":
             return self._is_due("save_every")
@@ -556,7 +559,7 @@ class Trainer:
         self._progress = self._saved = Progress(**progress)
         if any(name in changes for name in LIMITS):
             self._progress = replace(self._progress, forecast_steps=None)
-            if self.config.max_seconds is not None and self.total_steps is None and self.step:
+            if self.config.max_seconds is not None and self.step:
                 # Of what the run has shown so far: measuring anew would take the rate up to its peak meanwhile.
                 speed = self._progress.seconds / self.step
                 self._progress = self._progress.forecast(self.config.max_seconds, speed)
