@@ -158,7 +158,7 @@ def sized(words: list[str]) -> list[str]:
     elif verb == "bench":
         more = "--iterations 1 --max-bytes 100000"
     elif verb == "plan":
-        more = "--time 90s --threads 1"
+        more = "--time 30s --threads 1" + (" --batch-size 6" if "--batch-size" in line else "")
     elif verb == "make":
         more = "--time 60s --threads 1"
     elif verb == "chat":
@@ -230,6 +230,7 @@ class Reader:
                 continue
             if words[0] == "torchrun":
                 at = words.index("-m")
+                self._make_room(words[words.index("--out") + 1])
                 self._process(
                     [sys.executable, "-m", "torch.distributed.run", *words[1:at], *words[at:], *STEPS.split()]
                 )
