@@ -9,7 +9,7 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench fuzz
+.PHONY: help demo test test-slow lint docs bench fuzz
 FUZZ_SECONDS ?= 600
 
 help: ## list the targets
@@ -31,10 +31,21 @@ lint: $(VENV)/installed-dev ## formats, types and lints of both languages
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo clippy --quiet --all-targets --features python -- -D warnings
-	$(BIN)/python -m ruff format --check --quiet README.md python tests benches rust
-	$(BIN)/python -m ruff check --quiet python tests benches rust
+	$(BIN)/python -m ruff format --check --quiet README.md python tests benches docs rust
+	$(BIN)/python -m ruff check --quiet python tests benches docs rust
 	$(BIN)/python -m mypy
 	$(BIN)/python -m mypy.stubtest tinygpt._core
+
+docs: $(VENV)/installed-dev target/tutorial/tutorial.ipynb ## the documentation as a site that is read without network or server; writes site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "written: site/index.html"
+
+target/tutorial/tutorial.ipynb: docs/tutorial.ipynb $(VENV)/installed-dev
+	@mkdir -p $(@D)
+	@echo "the tutorial is run once for its figures and samples, two minutes"
+	cp docs/tutorial.ipynb $(@D)/part.ipynb
+	$(BIN)/python -m jupyter execute --inplace $(@D)/part.ipynb
+	@mv $(@D)/part.ipynb $@
 
 bench: $(VENV)/installed-dev ## speed and memory beside others, which get .venv-bench, an hour and a half
 	$(BIN)/python -m benches

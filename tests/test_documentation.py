@@ -1,6 +1,6 @@
 """What the pages say is true: Python blocks run, command lines parse, tables give the defaults that the fields have."""
 
-import os
+import json
 import re
 import shlex
 import shutil
@@ -12,7 +12,29 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from pageblocks import (
+    BEGINNINGS,
+    NOTEBOOK,
+    OTHERS,
+    PAGES,
+    PLAIN,
+    RUN,
+    SHOWN,
+    TOP,
+    Reader,
+    blocks_of,
+    commands_of,
+    help_of,
+    is_slow,
+    of_tinygpt,
+    refused,
+    sized,
+    text_of,
+    write_texts,
+)
+from test_export import GPT2, nanogpt_file
 from tinygpt import (
+    __main__,
     bench,
     chat,
     doctor,
@@ -29,41 +51,31 @@ from tinygpt import (
     train,
 )
 from tinygpt.__main__ import VERBS
+from tinygpt.model import GPT, GPTConfig
 from tinygpt.samplingconfig import Sampling
+from tinygpt.tokenizer import Tokenizer
 from tinygpt.trainconfig import CHANGEABLE, TrainConfig
 
-TOP = Path(__file__).parent.parent
-PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
-# The plan and the style show code that is not there to run.
-QUOTING = {"architecture.md", "style.md"}
+# The style shows code that is not there to run: it is compiled.
+QUOTING = {"style.md"}
 POSITIONAL = {"paths", "runs", "text"}
-# Sizes that a page names, in sizes that a test can wait for.
-SMALL = {"max_steps=2000": "max_steps=2", "vocab_size=8192": "vocab_size=400", "n_layer=6": "n_layer=1"}
-
-
-def blocks(language: str) -> Iterator[tuple[str, str]]:
-    """(page and line, content) of each fenced block of a language."""
-    for page in PAGES:
-        if page.name in QUOTING:
-            continue
-        text = page.read_text(encoding="utf-8")
-        for found in re.finditer(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-            yield f"{page.name}:{text[: found.start()].count(chr(10)) + 1}", found[1]
+BLOCKS = [block for page in [*PAGES, NOTEBOOK] for block in blocks_of(page)]
+RUNNING = [page for page in PAGES if page.name not in QUOTING and any(b.language in RUN for b in blocks_of(page))]
+SLOWER = [page for page in RUNNING if any(is_slow(words) for b in blocks_of(page) for words in commands_of(b))]
 
 
 def command_lines() -> Iterator[tuple[str, list[str]]]:
-    """(page and line, words) of each command of ours in a bash block or in backquotes."""
-    for place, block in blocks("bash"):
-        for line in block.replace("\\\n", " ").splitlines():
-            yield from ((place, shlex.split(part, comments=True)) for part in line.split("&&"))
-    text = (TOP / "README.md").read_text(encoding="utf-8")
-    yield from (("README.md", found.split()) for found in re.findall(r"`((?:tinygpt|make) [^`]+)`", text))
+    """(page, words) of each command of ours in backquotes."""
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        yield from ((page.name, found.split()) for found in re.findall(r"`((?:tinygpt|make) [^`]+)`", text))
 
 
 @cache
-def help_of(verb: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "tinygpt", verb, "--help"], capture_output=True, text=True, check=True)
-    return done.stdout
+def help_of_benches(suite: str) -> str:
+    own = [suite] if suite in ("recipe", "serve", "planning") else []
+    line = [sys.executable, "-m", "benches", *own, "--help"]
+    return subprocess.run(line, capture_output=True, text=True, check=True, cwd=TOP).stdout
 
 
 def unknown_words(words: list[str]) -> list[str]:
@@ -71,9 +83,15 @@ def unknown_words(words: list[str]) -> list[str]:
     if words[0] == "make":
         targets = re.findall(r"^([a-z-]+):", (TOP / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         return [word for word in words[1:] if word not in targets and "=" not in word]
-    if words[:2] == ["python", "-m"] and words[2].startswith("tinygpt"):
-        words = ["tinygpt", *words[2].split(".")[1:], *words[3:]]
-    if words[0] != "tinygpt" or words[1].isupper():
+    if words[0] == "pip":
+        extras = re.findall(r"^([a-z]+) = \[", (TOP / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+        return [name for name in re.findall(r"\[([a-z]+)\]", " ".join(words)) if name not in extras]
+    if words[:3] == ["python", "-m", "benches"]:
+        known = help_of_benches(words[3])
+        return [word for word in words[4:] if re.match(r"--[a-z-]+$", word) and not re.search(rf"{word}[ ,\]]", known)]
+    if words[0] != "tinygpt":
+        return [] if words[0] in OTHERS or words[0] in PLAIN else [f"{words[0]}: a command that no table has"]
+    if words[1].isupper():
         return []
     if words[1] not in VERBS:
         return [words[1]]
@@ -88,18 +106,75 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found}
 
 
-@pytest.mark.parametrize(("place", "code"), list(blocks("python")), ids=lambda value: value.split("\n")[0])
-def test_python_block_runs(place: str, code: str, tmp_path: Path) -> None:
-    (tmp_path / "books").mkdir()
+def test_every_block_is_of_a_kind() -> None:
+    assert [str(each) for each in BLOCKS if each.language not in RUN | set(SHOWN)] == []
+
+
+def test_no_block_goes_without_a_fence() -> None:
+    found = []
     for page in PAGES:
-        shutil.copy(page, tmp_path / "books" / f"{page.stem}.txt")
-    for large, small in SMALL.items():
-        code = code.replace(large, small)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
-    )
-    assert (done.returncode, done.stderr) == (0, ""), place
+        text = re.sub(r"^( *)```.*?^\1```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        found += [(page.name, line) for line in re.findall(r"(?:^|\n\n)    (?![-*\d])(.*)", text)]
+    assert found == []
+
+
+def test_what_is_shown_can_be_read() -> None:
+    for block in BLOCKS:
+        if block.language == "json":
+            assert [json.loads(line) for line in block.content.splitlines()], block
+        elif block.language == "python":
+            compile(block.content, str(block), "exec")
+
+
+def test_every_command_of_a_block_is_one_that_its_parser_takes() -> None:
+    wrong = []
+    for block in BLOCKS:
+        for words in commands_of(block):
+            if ours := of_tinygpt(words):
+                wrong += [(str(block), shlex.join(words), said) for said in [refused(ours)] if said]
+            elif unknown := unknown_words(words):
+                wrong.append((str(block), shlex.join(words), " ".join(unknown)))
+    assert wrong == []
+
+
+@pytest.fixture(scope="module")
+def beginnings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared text and trained models that pages speak of, small ones."""
+    folder = tmp_path_factory.mktemp("beginnings")
+    write_texts(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for line in BEGINNINGS.split("\n"):
+            assert not line or __main__.main(sized(line.split())) == 0, line
+    Tokenizer.load(folder / "data" / "tok").save(folder / "T.json")
+    shape = {**GPT2, "n_layer": 1, "n_head": 2, "d_model": 32, "block_size": 64, "vocab_size": 320, "bias": True}
+    shutil.copytree(folder / "runs" / "books", folder / "books-model", symlinks=True)
+    nanogpt_file(folder / "ckpt.pt", GPT(GPTConfig(**shape)))
+    return folder
+
+
+@pytest.fixture
+def reader(beginnings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(beginnings.parent / "cache"))  # the machine is measured once for all pages
+    reader = Reader(tmp_path, beginnings)
+    yield reader
+    reader.close()
+
+
+@pytest.mark.parametrize("page", RUNNING, ids=lambda page: page.name)
+def test_what_a_page_says_to_do_can_be_done(page: Path, reader: Reader) -> None:
+    for block in blocks_of(page):
+        if block.language in RUN:
+            reader.run(block, slow=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", SLOWER, ids=lambda page: page.name)
+def test_what_takes_longer_can_be_done_too(page: Path, reader: Reader) -> None:
+    for block in blocks_of(page):
+        if block.language in RUN:
+            reader.run(block, slow=True)
 
 
 def test_command_lines_name_flags_that_exist() -> None:
@@ -142,8 +217,8 @@ def test_option_tables_give_the_defaults_of_the_fields() -> None:
 
 def test_links_between_pages_lead_somewhere() -> None:
     broken = []
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+    for page in [*PAGES, NOTEBOOK]:
+        for target in re.findall(r"\]\(([^)]+)\)", text_of(page)):
             name, _, heading = target.partition("#")
             file = page.parent / name if name else page
             if not (target.startswith("https:") or (file.is_file() and heading in {"", *headings(file)})):

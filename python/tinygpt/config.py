@@ -21,6 +21,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 import yaml
 
+from tinygpt.flagnames import FOREIGN, SHORT
 from tinygpt.optionfile import entries
 from tinygpt.values import convert, plain, symbol, wanted
 
@@ -46,6 +47,22 @@ class _Knob:
     @property
     def many(self) -> bool:
         return typing.get_origin(self.hint) is tuple
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """One flag of a command, in words for a page."""
+
+    names: tuple[str, ...]
+    """How it is written: `--learning-rate`, `--lr`; of a switch its `--no-` form, too."""
+    values: str
+    """What stands after it, as the help has it; empty for a switch."""
+    default: str
+    """The value without it, `none`, or `required`."""
+    help: str
+    """What it does."""
+    group: str
+    """Heading in the help; empty for the first ones."""
 
 
 class Options:
@@ -123,6 +140,35 @@ def read(
     flags = _read_flags(argv, knobs, prog)
     given = _read_file(str(flags["config"][0]), knobs) if "config" in flags else {}
     return Options(knobs, {**given, **flags}, defaults or {})
+
+
+def flags_of(groups: Mapping[str, type], *, defaults: Mapping[str, Any] | None = None) -> list[Flag]:
+    """What `read` with the same arguments takes, as `--help` shows it.
+
+    Args:
+        groups: Heading in the help -> dataclass; no two share a field.
+        defaults: Field -> default that replaces its own, or that it lacks.
+
+    Example:
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Model:
+        ...     bias: bool = False
+        >>> flags_of({"model": Model})[0].names
+        ('--bias', '--no-bias')
+    """
+    described = []
+    for knob in _all_knobs(groups).values():
+        default = (defaults or {}).get(knob.name, knob.default)
+        negation = (f"--no-{knob.flag[2:]}",) if _is_switch(knob) else ()
+        flag = Flag(
+            names=(knob.flag, *_aliases(knob), *negation),
+            values="" if _is_switch(knob) or knob.positional else symbol(knob.hint),
+            default=_default_word(default),
+            help=knob.help,
+            group=knob.group,
+        )
+        described.append(flag)
+    return described
 
 
 def load(path: str | Path, groups: Mapping[str, type]) -> dict[str, Any]:
@@ -301,7 +347,7 @@ def _print_help(knobs: Mapping[str, _Knob], prog: str, description: str, default
             help=knob.help,
             metavar=_metavar(knob),
             help_behavior_hint="" if default in (None, (), "") else f"({shown})",
-            aliases=[f"--{short}" for short, name in SHORT.items() if name == knob.name],
+            aliases=_aliases(knob),
         )
         hint: Any = Annotated[knob.hint, arg]
         if knob.positional:
@@ -317,45 +363,19 @@ def _print_help(knobs: Mapping[str, _Knob], prog: str, description: str, default
     tyro.cli(whole, prog=prog, description=description, args=["--help"], config=(tyro.conf.OmitArgPrefixes,))
 
 
+def _aliases(knob: _Knob) -> list[str]:
+    """The flag's shorter names."""
+    return [f"--{short}" for short, name in SHORT.items() if name == knob.name]
+
+
+def _default_word(default: Any) -> str:
+    """A default for a page: of a switch on or off, `none` where there is nothing."""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    words: dict[Any, str] = {MISSING: "required", None: "none", (): "none", "": "empty"}
+    return words[default] if default in words else _shown(default)
+
+
 def _shown(default: Any) -> str:
     """A default, as it would be written after the flag."""
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-
-
-SHORT = {"lr": "learning_rate", "for": "kind"}
-
-# What other guides call our fields.
-FOREIGN = {
-    theirs: ours
-    for ours, names in {
-        "data": "data_dir data_file train_data dataset input",
-        "val_data": "eval_data valid_data validation_data",
-        "tokenizer": "tokenizer_path tokenizer_file",
-        "out": "out_dir output_dir checkpoint_dir experiment_name",
-        "vocab_size": "tgt_vocab_size src_vocab_size n_vocab",
-        "n_layer": "num_layers n_layers layers depth num_hidden_layers",
-        "n_head": "num_heads n_heads heads num_attention_heads",
-        "n_kv_head": "num_kv_heads n_kv_heads num_key_value_heads",
-        "d_model": "embed_dim embedding_dim dim n_embd n_embed hidden_size d_embed",
-        "d_ff": "expansion_factor ffn_dim intermediate_size d_hidden",
-        "block_size": "seq_len seq_length context_len context_length max_len max_seq_len n_ctx",
-        "dropout": "dropout_rate dropout_prob",
-        "batch_size": "init_batch micro_batch_size",
-        "grad_accum": "grad_accum_steps gradient_accumulation_steps accumulation_steps",
-        "learning_rate": "max_lr",
-        "min_lr_fraction": "min_lr",
-        "warmup_steps": "warmup_iters warmup",
-        "max_steps": "max_iters n_steps num_steps iterations",
-        "epochs": "n_epochs num_epochs max_epochs num_train_epochs",
-        "grad_clip": "clip max_norm max_grad_norm clip_grad",
-        "eval_every": "eval_interval eval_steps",
-        "eval_batches": "eval_iters",
-        "log_every": "log_interval logging_steps",
-        "save_every": "save_interval save_steps checkpoint_every",
-        "checkpoint": "model_path ckpt ckpt_path model checkpoint_path",
-        "max_new_tokens": "length sample_len max_length n_tokens num_tokens",
-        "n": "num_samples n_samples",
-        "cpu": "device",
-    }.items()
-    for theirs in names.split()
-}
