@@ -51,8 +51,6 @@ class TextSurvey:
     """Seconds of reading and encoding all of it, as a run that begins with text does."""
     is_prepared: bool = False
     """Whether it is tokens already, whose vocabulary is fixed."""
-    val_tokens: int | None = None
-    """Tokens of the validation split; None where it has still to be set apart."""
 
 
 def survey(
@@ -182,5 +180,4 @@ def _of_folder(folder: Path, kind: Kind | None) -> TextSurvey:
         bytes_per_token={manifest.vocab_size: n_bytes / n_tokens},
         surprise=_surprise(counts, counts.to_dict()),
         is_prepared=True,
-        val_tokens=sum(shard.tokens for shard in manifest.splits.get("val", ())),
     )
