@@ -213,23 +213,32 @@ def test_a_conversation_begins_with_what_a_user_said(tmp_path: Path) -> None:
     commands = Commands()
     assert make([chats], tmp_path / "p", command=commands) == 0
     assert commands.verbs == ALL
-    prompt = commands.words[-1]
-    assert prompt[prompt.index("--chat") + 1] == "--prompt"
-    asked = prompt[prompt.index("--prompt") + 1]
+    words = commands.words[-1]
+    asked = words[words.index("--chat") + 1].removeprefix("--prompt=")
     assert asked in chats.read_text()
     assert len(asked.split()) == 9
 
 
-def test_a_prompt_is_words_of_the_text_that_was_held_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        ("of the end.\nIt was the best of times", "It was the best of times"),
+        ("of the end.\n\n--not-a-flag but some words\nand more", "--not-a-flag but some words"),
+        ("a " * 29 + "longer words", ("a " * 29).strip()),
+        ("one", "one"),
+        ("short\nlines\nonly", "short"),
+        ("它是最好的时代它是最坏的时代", "它是最好的时代它是最坏的时代"),
+        ("\n\n", None),
+    ],
+)  # fmt: skip
+def test_a_prompt_is_words_of_the_text_that_was_held_out(text: str, prompt: str | None, tmp_path: Path) -> None:
     tokenizer = Tokenizer.train(["a"], pattern="byte", special_tokens=["<|endoftext|>", *CHAT_TOKENS])
-    text = "of the end.\nIt was the best of times, it was the worst of times, it was the age of wisdom, it was"
-    tokenizer.write_shards(["x" * 900, text], tmp_path / "data", val_fraction=0.5)
-    flags = prompt_flags(tmp_path / "data")
-    if flags:  # which side a document falls to is for its hash to say
-        assert flags[0] == "--prompt"
-        assert flags[1] in text or flags[1] == "x" * 60
-    tokenizer.write_shards([text], tmp_path / "other", val_fraction=0.0)
-    assert prompt_flags(tmp_path / "other") == []
+    tokenizer.write_shards([text], tmp_path / "data", val_fraction=0.0)
+    assert prompt_flags(tmp_path / "data") == []
+    manifest = json.loads((tmp_path / "data/manifest.json").read_text())
+    manifest["splits"] = {"train": [], "val": manifest["splits"]["train"]}  # as if all of it had been held out
+    (tmp_path / "data/manifest.json").write_text(json.dumps(manifest))
+    assert prompt_flags(tmp_path / "data") == ([] if prompt is None else [f"--prompt={prompt}"])
 
 
 @pytest.mark.parametrize(

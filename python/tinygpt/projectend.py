@@ -30,7 +30,7 @@ def prompt_flags(data: Path) -> list[str]:
     if knows_chats(known) and known[ROLES["user"]] in ids:
         said = ids[ids.index(known[ROLES["user"]]) + 1 :]
         text = tokenizer.decode(said[: said.index(known[END])] if known[END] in said else said)
-        return ["--chat", "--prompt", text] if text.strip() else []
+        return ["--chat", f"--prompt={text}"] if text.strip() else []
     ends = [i for i, each in enumerate(ids) if each == tokenizer.eot_id]
     text = tokenizer.decode(ids[: ends[0]] if ends and ends[0] else ids)
     lines = text.splitlines()
@@ -38,7 +38,7 @@ def prompt_flags(data: Path) -> list[str]:
     line = next((line for line in lines[1:] if len(line.split()) > 2), lines[0] if lines else "").strip("\ufffd ")
     cut = line[:_MOST_CHARACTERS]
     words = cut.rsplit(None, 1)[0] if len(line) > _MOST_CHARACTERS and len(cut.split()) > 1 else cut
-    return ["--prompt", words] if words else []
+    return [f"--prompt={words}"] if words else []
 
 
 def end_lines(
