@@ -173,6 +173,12 @@ def test_a_stage_that_fails_ends_it_and_the_same_command_goes_on(novel: Path, tm
     assert commands.verbs == ["export", "export", "generate"]
 
 
+def test_ctrl_c_in_an_export_ends_it_there(novel: Path, tmp_path: Path) -> None:
+    commands = Commands(failing="hf", code=130)
+    assert make([novel], tmp_path / "p", command=commands) == 130
+    assert commands.verbs == ["prepare", "train", "evaluate", "export"]
+
+
 def test_a_run_that_was_stopped_goes_on(novel: Path, tmp_path: Path) -> None:
     class Stopped(Commands):
         def __call__(self, words: Sequence[str]) -> int:

@@ -35,6 +35,7 @@ from tinygpt.trainconfig import LIMITS, TrainConfig
 
 LEAST_SECONDS = 60
 _FORMAT, _VERSION = "tinygpt-project", 1
+_SIGNAL = 128  # exit codes from here on are of a signal, which ends all
 
 Command = Callable[[Sequence[str]], int]
 """Runs a command of tinygpt, given verb and flags, and returns its exit code."""
@@ -108,7 +109,7 @@ class Project:
             stages = Stages(self._planned(paths, files, how, measure), self.folder, paths, files)
             for stage in stages:
                 code = self._done(stage, stages.expected)
-                if code and stage.name != "export":
+                if code and (stage.name != "export" or code >= _SIGNAL):
                     self._say("not finished; the same command goes on from here")
                     return code
                 failed = failed or code  # what cannot be exported is a model all the same
@@ -171,7 +172,7 @@ class Project:
         for words in stage.commands:
             self._say(f"$ {shlex.join(['tinygpt', *words])}")
             code = self._command(words)
-            if code >= 128:  # a signal ends all
+            if code >= _SIGNAL:
                 return code
             failed = failed or code
         if not failed:
