@@ -35,6 +35,7 @@ from tinygpt.trainconfig import LIMITS, TrainConfig
 
 LEAST_SECONDS = 60
 _FORMAT, _VERSION = "tinygpt-project", 1
+_STARTED = 5.0  # seconds of loading Python and torch, which is over when a project begins: training is in its process
 _SIGNAL = 128  # exit codes from here on are of a signal, which ends all
 
 Command = Callable[[Sequence[str]], int]
@@ -130,8 +131,8 @@ class Project:
             reference_rows(once)
             # Measuring the machine took of the time, too, and measuring what may be chosen will.
             left = seconds - EVALUATED * seconds - SETTLED - (time.perf_counter() - started) - min(80, 0.2 * seconds)
-            given = {**how, "measure": once, "out": self.folder / RUN, "seconds": max(0.6 * seconds, left)}
-            found = plan(paths, **given)
+            given = {**how, "measure": once, "out": self.folder / RUN, "startup_seconds": _STARTED}
+            found = plan(paths, **{**given, "seconds": max(0.6 * seconds, left)})
             for line in plan_lines(found):
                 if not line.startswith("recommended: "):
                     self._say(line)
