@@ -202,6 +202,16 @@ def test_a_run_that_was_stopped_goes_on(novel: Path, tmp_path: Path) -> None:
     assert [json.loads(line)["from_step"] for line in lines if "began" in line] == [0, 9]
 
 
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names are UTF-8 there")
+def test_a_file_may_have_a_name_that_is_no_utf_8(novel: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / os.fsdecode(b"caf\xe9.txt")).write_bytes(novel.read_bytes())
+    assert make([tmp_path / "text"], tmp_path / "p") == 0
+    commands = Commands()
+    assert make([tmp_path / "text"], tmp_path / "p", command=commands) == 0
+    assert commands.verbs == ["generate"]
+
+
 def test_a_prepared_folder_is_taken_as_it_is(finished: tuple[Path, Commands, str], tmp_path: Path) -> None:
     commands = Commands()
     fixed = {"vocab_size": 290}

@@ -194,7 +194,7 @@ class Project:
         """Writes down where a stage stands."""
         self._record["stages"][name] = facts
         content = {"format": _FORMAT, "version": _VERSION, **self._record}
-        write_file(self.folder / PROJECT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_file(self.folder / PROJECT, json.dumps(content, indent=1) + "\n")  # ASCII: a name may be no UTF-8
 
     def _say_end(self, stages: Stages, paths: Sequence[str | Path], took: float) -> None:
         """Writes a sample, and says what there is now and what may be done with it."""
