@@ -150,6 +150,18 @@ def test_a_folder_that_was_moved_is_as_it_was(project: Path, novel: Path) -> Non
     assert commands.verbs == ["generate"]
 
 
+def test_a_folder_named_like_its_text_is_moved_as_others_are(
+    novel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "book.txt").write_bytes(novel.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert make(["book.txt"], Path("book")) == 0
+    Path("book").rename("other")
+    commands = Commands()
+    assert make(["book.txt"], Path("other"), command=commands) == 0
+    assert commands.verbs == ["generate"]
+
+
 def test_more_time_trains_anew(project: Path, novel: Path) -> None:
     commands = Commands()
     assert make([novel], project, seconds=70, command=commands) == 0

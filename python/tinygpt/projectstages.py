@@ -136,8 +136,7 @@ class Stages:
 
     def _key(self, commands: Sequence[Sequence[str]], **facts: object) -> str:
         """A checksum of what decides what a stage makes, wherever the project lies."""
-        here = str(self._folder)
-        return key_of(commands=[[word.replace(here, "", 1) for word in words] for words in commands], **facts)
+        return key_of(commands=[[_seen_from(self._folder, word) for word in words] for words in commands], **facts)
 
     def _trained(self) -> str | None:
         """A checksum of the run's best and last checkpoints."""
@@ -166,6 +165,12 @@ def _flags(command: str) -> Iterator[tuple[str, list[str]]]:
         if group and group[0].startswith("--"):
             yield group[0][2:].removeprefix("no-").replace("-", "_"), group
         group = [word]
+
+
+def _seen_from(folder: Path, word: str) -> str:
+    """A path in a folder as seen from there; other words as they are."""
+    path = Path(word)
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else word
 
 
 def _checksum(path: Path) -> str | None:
