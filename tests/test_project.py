@@ -16,6 +16,7 @@ from tinygpt import make as verb
 from tinygpt.chattemplate import CHAT_TOKENS
 from tinygpt.checkpoint import Checkpoint
 from tinygpt.projectend import prompt_flags
+from tinygpt.reading import Reading
 from tinygpt.staging import lock_folder
 from tinygpt.tokenizer import Tokenizer
 
@@ -245,6 +246,13 @@ def test_a_conversation_begins_with_what_a_user_said(tmp_path: Path) -> None:
     asked = words[words.index("--chat") + 1].removeprefix("--prompt=")
     assert asked in chats.read_text()
     assert len(asked.split()) == 9
+
+
+def test_a_separator_may_begin_like_a_flag(tmp_path: Path) -> None:
+    notes, commands = tmp_path / "notes.txt", Commands(failing="prepare")
+    notes.write_text("\n---\n".join(small_project.text(5, seed=i) for i in range(500)))
+    assert make([notes], tmp_path / "p", reading=Reading(separator="---"), command=commands) == 1
+    assert "--separator=---" in commands.words[0]
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def _flags(command: str) -> Iterator[tuple[str, list[str]]]:
             group.append(word)
             continue
         if group and group[0].startswith("--"):
-            yield group[0][2:].removeprefix("no-").replace("-", "_"), group
+            yield group[0][2:].partition("=")[0].removeprefix("no-").replace("-", "_"), group
         group = [word]
 
 

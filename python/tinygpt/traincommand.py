@@ -43,6 +43,8 @@ def _flags(values: Mapping[str, Any]) -> Iterator[str]:
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             yield f"--{flag}" if value else f"--no-{flag}"
+        elif isinstance(value, str) and value.startswith("--"):
+            yield f"--{flag}={value}"
         elif value is not None:
             yield f"--{flag}"
             yield from map(str, value if isinstance(value, tuple | list) else [value])
