@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -83,6 +85,17 @@ def test_every_command_is_shown_as_it_was_run(finished: tuple[Path, Commands, st
     _, commands, said = finished
     shown = [line.split()[2] for line in said.splitlines() if line.startswith("$ tinygpt ")]
     assert shown == commands.verbs
+
+
+def test_what_one_may_do_next_can_be_typed(
+    finished: tuple[Path, Commands, str], novel: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    shutil.copytree(finished[0], tmp_path / "my novel", symlinks=True)
+    assert make([novel], tmp_path / "my novel", say=said.append) == 0
+    assert shlex.split(next(line for line in said if line.startswith("  tinygpt chat "))) == [
+        *("tinygpt", "chat", str(tmp_path / "my novel"))
+    ]
 
 
 def test_the_folder_stands_for_its_model(finished: tuple[Path, Commands, str]) -> None:
@@ -179,7 +192,9 @@ def test_a_stage_that_fails_ends_it_and_the_same_command_goes_on(novel: Path, tm
     assert make([novel], tmp_path / "p", command=commands) == 130
     assert commands.verbs == ["train", "evaluate"]
     commands = Commands(failing="gguf", code=1)
-    assert make([novel], tmp_path / "p", command=commands) == 1
+    said.clear()
+    assert make([novel], tmp_path / "p", command=commands, say=said.append) == 1
+    assert "  see above why it could not be exported; the same command tries again" in said
     assert commands.verbs == ["evaluate", "export", "export", "report", "generate"]  # a model all the same
     commands = Commands()
     assert make([novel], tmp_path / "p", command=commands) == 0

@@ -114,7 +114,7 @@ class Project:
                     self._say("not finished; the same command goes on from here")
                     return code
                 failed = failed or code  # what cannot be exported is a model all the same
-            self._say_end(stages, paths, time.perf_counter() - started)
+            self._say_end(stages, paths, took=time.perf_counter() - started, is_exported=not failed)
             return failed
 
     def _planned(
@@ -196,14 +196,14 @@ class Project:
         content = {"format": _FORMAT, "version": _VERSION, **self._record}
         write_file(self.folder / PROJECT, json.dumps(content, indent=1) + "\n")  # ASCII: a name may be no UTF-8
 
-    def _say_end(self, stages: Stages, paths: Sequence[str | Path], took: float) -> None:
+    def _say_end(self, stages: Stages, paths: Sequence[str | Path], **facts: Any) -> None:
         """Writes a sample, and says what there is now and what may be done with it."""
         words = ["generate", "--checkpoint", str(self.folder), *prompt_flags(stages.data)]
         words += ["--max-new-tokens", "100", "--temperature", "0.8", "--top-p", "0.95", "--seed", "1"]
         self._say(f"\n$ {shlex.join(['tinygpt', *words])}")
         self._command(words)
         times = {name: row.get("seconds", 0.0) for name, row in self._record["stages"].items()}
-        for line in end_lines(self.folder, stages.run, paths, plan=self._record["plan"], times=times, took=took):
+        for line in end_lines(self.folder, stages.run, paths, plan=self._record["plan"], times=times, **facts):
             self._say(line)
 
 

@@ -1,6 +1,6 @@
 """What a project says at its end: what each stage took, how good the model is, what to do next."""
 
-import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ def end_lines(
     plan: Mapping[str, Any],
     times: Mapping[str, float],
     took: float,
+    is_exported: bool,
 ) -> Iterator[str]:
     """The last screen, line by line.
 
@@ -59,6 +60,7 @@ def end_lines(
         plan: The plan, as `Plan.to_json` gives it.
         times: Stage -> seconds that it took when it was done.
         took: Seconds of this call.
+        is_exported: Whether all exports are of this model.
     """
     facts, best = run_facts(run), plan["choices"][plan["recommended"]]
     yield ""
@@ -74,14 +76,17 @@ def end_lines(
     wrong = [finding for finding in findings if finding.severity == "wrong"]
     yield from (f"doctor: {finding.what}; {finding.advice}" for finding in wrong)
     if not wrong:
-        watched = f", {len(findings)} to watch: tinygpt doctor {run}" if findings else ""
+        doctor = shlex.join(["tinygpt", "doctor", str(run)])
+        watched = f", {len(findings)} to watch: {doctor}" if findings else ""
         yield f"doctor: nothing wrong found{watched}"
     yield ""
     yield "next:"
-    yield f"  tinygpt chat {folder}"
+    yield f"  {shlex.join(['tinygpt', 'chat', str(folder)])}"
     yield f"  look at {run / REPORT} in a browser"
     model = next(iter(sorted((folder / "export" / "gguf").glob("*.gguf"))), None)
-    if model is not None:
-        yield f"  take it along: llama-cli -m {model}, or {folder / 'export' / 'hf'} with transformers"
-    more = os.fspath(paths[0])
-    yield f"  add text to {more}, or give it more --time, and call the same command again"
+    if is_exported and model is not None:
+        taken = shlex.join(["llama-cli", "-m", str(model)])
+        yield f"  take it along: {taken}, or {folder / 'export' / 'hf'} with transformers"
+    if not is_exported:
+        yield "  see above why it could not be exported; the same command tries again"
+    yield f"  add text to {paths[0]}, or give it more --time, and call the same command again"
