@@ -125,6 +125,20 @@ def test_what_turns_out_slow_makes_room_for_what_is_better(slow: str) -> None:
     assert len(tried) <= len(REFERENCES) + 10
 
 
+def test_what_does_not_fit_makes_room_for_the_next_in_a_short_time_too() -> None:
+    tried: list[GPTConfig] = []
+
+    def full(config: TrainConfig, shape: GPTConfig) -> Mapping[str, Any]:
+        """The machine, on which the first choice takes more memory than was foretold."""
+        tried.append(shape)
+        if len(tried) == len(REFERENCES) + 1:
+            raise MemoryError
+        return machine(config, shape)
+
+    found = plan(["books"], seconds=60, text=TEXT, measure=full, startup_seconds=5.0)
+    assert found.best.shape != replace(tried[len(REFERENCES)], dropout=found.best.shape.dropout)
+
+
 def test_nothing_is_measured_twice() -> None:
     tried: list[tuple[int, GPTConfig]] = []
 

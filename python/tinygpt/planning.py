@@ -222,7 +222,8 @@ class _Search:
 
     def best(self) -> Choice | None:
         """The best that was measured, when no other is foretold to be better, or enough were tried."""
-        for _ in range(min(_MOST_TRIED, 1 + int(self._wish.seconds / _TRIED_SECONDS))):
+        most = min(_MOST_TRIED, 1 + int(self._wish.seconds / _TRIED_SECONDS))
+        while len(self._tried) < (most if self._measured else _MOST_TRIED):  # one that does not fit makes room
             found = self._foretold()
             best = min((choice.bits_per_byte for choice in self._measured), default=math.inf)
             if not found or found[0].bits_per_byte >= best:
