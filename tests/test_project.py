@@ -361,6 +361,16 @@ def test_the_verb_passes_its_flags_on(novel: Path, tmp_path: Path, monkeypatch: 
     assert manifest["corpus"]["clean"] == ["lowercase"]
 
 
+def test_a_folder_is_named_after_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("books-model").mkdir()
+    Path("books-model/letter.txt").write_text("dear")
+    assert verb.main(["books-*.txt"]) == 2
+    assert "error: books-model exists and has no project.json" in capsys.readouterr().err
+
+
 def start(novel: Path, folder: Path) -> "subprocess.Popen[bytes]":
     script = Path(__file__).parent / "small_project.py"
     return subprocess.Popen([sys.executable, str(script), str(novel), str(folder)], stdout=subprocess.DEVNULL)

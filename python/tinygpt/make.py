@@ -16,7 +16,7 @@ from pathlib import Path
 from tinygpt.command import run
 from tinygpt.config import read
 from tinygpt.modelconfig import GPTConfig
-from tinygpt.reading import Reading
+from tinygpt.reading import Reading, folder_name
 from tinygpt.textflags import TextFlags, fixed_fields
 from tinygpt.trainconfig import TrainConfig
 
@@ -49,7 +49,7 @@ def _make(argv: Sequence[str]) -> int:
 
     from tinygpt.project import Project  # only once the flags are right
 
-    project = Project(flags.out or Path(f"{flags.paths[0].resolve().stem}-model"), command=_command, say=_say)
+    project = Project(flags.out or Path(f"{folder_name(flags.paths[0])}-model"), command=_command, say=_say)
     return project.make(
         flags.paths, seconds=flags.seconds, ram=config.ram, kind=flags.kind, reading=reading, fixed=fixed
     )

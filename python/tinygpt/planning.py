@@ -19,7 +19,7 @@ from tinygpt.forecast import duration
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.planningrules import heads
 from tinygpt.planwish import Wish, shapes
-from tinygpt.reading import Reading
+from tinygpt.reading import Reading, folder_name
 from tinygpt.runchoice import Choice, Plan, Size, choices, command, notes, size_of, with_measurement
 from tinygpt.stepcost import MOST_WAITING, StepCost
 from tinygpt.textsurvey import VOCABULARIES, Kind, TextSurvey, survey
@@ -101,14 +101,13 @@ def plan(
     measure = measure or Machine(device=fixed.get("device", "auto"), say=say)
     plain = Reading()
     given = {} if reading is None else {k: v for k in asdict(plain) if (v := getattr(reading, k)) != getattr(plain, k)}
-    name = Path(paths[0]).resolve().stem if paths else "text"
     wish = Wish(
         paths=[str(path) for path in paths],
         seconds=seconds,
         text=text,
         reading=given,
         fixed=fixed,
-        out=out or Path("runs") / name,
+        out=out or Path("runs") / folder_name(Path(paths[0]) if paths else Path("text")),
         startup_seconds=_startup_seconds() if startup_seconds is None else startup_seconds,
     )
     next(shapes(wish))  # what does not go together is said before minutes of measuring

@@ -25,6 +25,7 @@ from tinygpt.download import fetch_all, fetch_collection, urls_of
 from tinygpt.joining import join_parts
 from tinygpt.manifest import Manifest, Shard
 from tinygpt.preparation import Bar, Preparation
+from tinygpt.reading import folder_name
 
 _COMMON_CRAWL = "https://data.commoncrawl.org"
 """Where the paths lie that Common Crawl's lists hold."""
@@ -127,11 +128,7 @@ def _name_of(flags: PrepareFlags) -> str:
     if flags.download is not None:
         return flags.download
     first = flags.urls or (flags.paths[0] if flags.paths else Path("text"))
-    text = str(first).removeprefix("@")
-    if text == "-":
-        return "stdin"
-    name = Path(text).resolve().name.split("*")[0].strip("-_. ")
-    return name.split(".")[0] or "text"
+    return folder_name(first)
 
 
 def _part(text: str | None) -> tuple[int, int] | None:

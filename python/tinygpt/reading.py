@@ -82,3 +82,17 @@ class Reading:
             return Chats(chats, malformed=self.malformed)
         how |= {"include": self.include or None, "language": self.language or None}
         return Corpus(list(paths), exclude=exclude, threads=threads, **how)
+
+
+def folder_name(path: Path) -> str:
+    """What a folder made of text is called, unless somebody names it.
+
+    Example:
+        >>> folder_name(Path("texts/book-*.txt")), folder_name(Path("@list.txt")), folder_name(Path("a.tar.gz"))
+        ('book', 'list', 'a')
+    """
+    text = str(path).removeprefix("@")
+    if text == "-":
+        return "stdin"
+    name = Path(text).resolve().name.split("*")[0].strip("-_. ")
+    return name.split(".")[0] or "text"
