@@ -317,7 +317,10 @@ def test_a_folder_of_something_else_is_left_alone(novel: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match=r"project\.json: damaged .* name another folder"):
         make([novel], tmp_path / "torn")
     with pytest.raises(ValueError, match="so its files would be read as text; name another --out"):
-        make([tmp_path], tmp_path / "torn-model")
+        make([tmp_path], tmp_path / "new-model")
+    (tmp_path / "torn/project.json").write_text("{}")
+    with pytest.raises(ValueError, match="torn is what `tinygpt make` made, and no text"):
+        make([tmp_path / "torn"], tmp_path / "torn-model")
     with lock_folder(tmp_path / "held"), pytest.raises(BlockingIOError, match="is in use by process"):
         make([novel], tmp_path / "held")
 

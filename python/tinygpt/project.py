@@ -95,6 +95,8 @@ class Project:
         if any(str(path) == "-" for path in paths):
             raise ValueError("standard input can be read once, and a project reads its text again; name files")
         for path in paths:
+            if (Path(path) / PROJECT).is_file():
+                raise ValueError(f"{path} is what `tinygpt make` made, and no text; name its text, and this as --out")
             if self.folder.resolve().is_relative_to(Path(path).resolve()):
                 raise ValueError(
                     f"{self.folder} lies in {path}, so its files would be read as text; name another --out"
