@@ -87,9 +87,7 @@ def test_every_command_is_shown_as_it_was_run(finished: tuple[Path, Commands, st
     assert shown == commands.verbs
 
 
-def test_what_one_may_do_next_can_be_typed(
-    finished: tuple[Path, Commands, str], novel: Path, tmp_path: Path
-) -> None:
+def test_what_one_may_do_next_can_be_typed(finished: tuple[Path, Commands, str], novel: Path, tmp_path: Path) -> None:
     said: list[str] = []
     shutil.copytree(finished[0], tmp_path / "my novel", symlinks=True)
     assert make([novel], tmp_path / "my novel", say=said.append) == 0
@@ -343,6 +341,7 @@ def test_mistakes_end_in_one_line(
     words = line.replace("TEXT", str(novel)).split()
     assert verb.main([*words, "--out", str(tmp_path / "p")]) == 2
     said = capsys.readouterr().err
+    assert not (tmp_path / "p").exists()
     assert said.startswith(f"tinygpt make: error: {message}" if not message.startswith("nowhere") else "tinygpt make")
     assert message in said
     assert said.count("\n") == 1

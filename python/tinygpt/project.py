@@ -101,13 +101,15 @@ class Project:
                 raise ValueError(
                     f"{self.folder} lies in {path}, so its files would be read as text; name another --out"
                 )
+        started, failed = time.perf_counter(), 0
+        rows = self._rows(paths, reading)  # before there is a folder: a path that does not exist leaves none
         with lock_folder(self.folder):
-            started, failed = time.perf_counter(), 0
+            self._record = {**_record_of(self.folder), "files": rows}  # as it is now that nobody else writes it
             for place in (self.folder, self.folder / "export"):
                 sweep(place)
             for name in (EVALUATION, REPORT):
                 sweep(self.folder / RUN, name)  # the rest of the run's folder is for its trainer
-            files = self._files(paths, reading)
+            files = [row[3] for row in rows]
             how = {"seconds": seconds, "ram": ram, "kind": kind, "reading": reading, "fixed": fixed}
             stages = Stages(self._planned(paths, files, how, measure), self.folder, paths, files)
             for stage in stages:
@@ -145,18 +147,17 @@ class Project:
         made: Mapping[str, Any] = self._record["plan"]
         return made
 
-    def _files(self, paths: Sequence[str | Path], reading: Reading) -> list[str]:
-        """A checksum of each file of the text; those of the same size and date as before are not read again."""
-        if len(paths) == 1 and (manifest := Path(paths[0]) / "manifest.json").is_file():
-            return [xxh3_file(manifest)]
+    def _rows(self, paths: Sequence[str | Path], reading: Reading) -> list[tuple[str, int, int, str]]:
+        """Path, size, date and checksum of each file of the text; of the same as before the checksum is known."""
+        manifest = Path(paths[0]) / "manifest.json"
+        files = [manifest] if len(paths) == 1 and manifest.is_file() else reading.corpus(paths).files
         known = {(path, n_bytes, date): xxh3 for path, n_bytes, date, xxh3 in self._record["files"]}
-        rows: list[tuple[str, int, int, str]] = []
-        for file in reading.corpus(paths).files:
+        rows = []
+        for file in files:
             facts = file.stat()
             seen = (str(file), facts.st_size, facts.st_mtime_ns)
             rows.append((*seen, known.get(seen) or xxh3_file(file)))
-        self._record["files"] = rows
-        return [row[3] for row in rows]
+        return rows
 
     def _done(self, stage: Stage, expected: Mapping[str, float]) -> int:
         """Does a stage, or passes over it."""
