@@ -135,6 +135,15 @@ def test_what_was_lost_is_made_again(
     assert (finished[0] / lost).is_file()
 
 
+@pytest.mark.parametrize("lost", ["train_000000.bin", "tokenizer.json"])
+def test_prepared_text_of_which_a_part_was_lost_is_prepared_again(project: Path, novel: Path, lost: str) -> None:
+    (project / "data" / lost).unlink()
+    commands = Commands()
+    assert make([novel], project, command=commands) == 0
+    assert commands.verbs == ["prepare", "generate"]
+    assert (project / "data" / lost).is_file()
+
+
 def test_more_text_makes_all_anew_and_keeps_the_run_that_was(
     project: Path, finished: tuple[Path, Commands, str], novel: Path, tmp_path: Path
 ) -> None:

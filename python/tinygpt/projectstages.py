@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from tinygpt._core import xxh3_file
+from tinygpt._core import FormatError, xxh3_file
 from tinygpt.manifest import Manifest
 from tinygpt.preparation import Preparation
 from tinygpt.runfacts import EVALUATION
@@ -88,7 +88,7 @@ class Stages:
             name="prepare",
             key=self._key([words], files=self._files),
             commands=() if self.is_prepared else [words],
-            made=lambda: _checksum(self.data / "manifest.json"),
+            made=self._prepared,
         )
 
     def _train(self) -> Stage:
@@ -137,6 +137,14 @@ class Stages:
     def _key(self, commands: Sequence[Sequence[str]], **facts: object) -> str:
         """A checksum of what decides what a stage makes, wherever the project lies."""
         return key_of(commands=[[_seen_from(self._folder, word) for word in words] for words in commands], **facts)
+
+    def _prepared(self) -> str | None:
+        """A checksum of the manifest; None where a file that belongs to it is gone or of another size."""
+        try:
+            Manifest.load(self.data).check(self.data)
+        except (FormatError, OSError):
+            return None
+        return _checksum(self.data / "manifest.json") if (self.data / "tokenizer.json").is_file() else None
 
     def _trained(self) -> str | None:
         """A checksum of the run's best and last checkpoints."""
