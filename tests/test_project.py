@@ -83,8 +83,8 @@ def test_every_stage_leaves_what_it_is_for(finished: tuple[Path, Commands, str])
 
 def test_every_command_is_shown_as_it_was_run(finished: tuple[Path, Commands, str]) -> None:
     _, commands, said = finished
-    shown = [line.split()[2] for line in said.splitlines() if line.startswith("$ tinygpt ")]
-    assert shown == commands.verbs
+    shown = [shlex.split(line[2:])[1:] for line in said.splitlines() if line.startswith("$ tinygpt ")]
+    assert shown == commands.words
 
 
 def test_what_one_may_do_next_can_be_typed(finished: tuple[Path, Commands, str], novel: Path, tmp_path: Path) -> None:
@@ -125,14 +125,12 @@ def test_a_file_that_was_touched_is_read_and_found_the_same(finished: tuple[Path
         ("run/evaluation.json", ["evaluate", "generate"]),  # the same was found, so the page is as it was
     ],
 )
-def test_what_was_lost_is_made_again(
-    finished: tuple[Path, Commands, str], novel: Path, lost: str, again: list[str]
-) -> None:
-    (finished[0] / lost).unlink()
+def test_what_was_lost_is_made_again(project: Path, novel: Path, lost: str, again: list[str]) -> None:
+    (project / lost).unlink()
     commands = Commands()
-    assert make([novel], finished[0], command=commands) == 0
+    assert make([novel], project, command=commands) == 0
     assert commands.verbs == again
-    assert (finished[0] / lost).is_file()
+    assert (project / lost).is_file()
 
 
 @pytest.mark.parametrize("lost", ["train_000000.bin", "tokenizer.json"])
