@@ -61,6 +61,7 @@ def test_settings_change_and_what_is_out_of_range_does_not() -> None:
     assert "the names are temperature, top_k" in found
     assert "\ntemperature 0.0\n" in found
     assert talk("/set max_new_tokens 0", "/set seed none", "/nonsense", "/retry").count("\n") == 4
+    assert talk(f"/set seed {2**64}", "one") == f"seed must be from 0 to {2**64 - 1}, got {2**64}\n{talk('one')}"
 
 
 def test_the_systems_message_stands_before_all() -> None:

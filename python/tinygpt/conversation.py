@@ -23,6 +23,7 @@ HELP = """\
 /retry             another answer to the last message
 /quit              leave; so does Ctrl-D (Ctrl-C stops an answer)
 """
+_RANGES = {"max_new_tokens": (1, 2**31 - 1), "seed": (0, 2**64 - 1)}
 
 
 class Conversation:
@@ -109,9 +110,10 @@ class Conversation:
             known = ", ".join(key for key in hints if key != "logit_bias")
             raise ValueError(f"/set takes a name and a value, such as /set temperature 0.7; the names are {known}")
         value = convert(text, hints[name], name)
-        if name in ("max_new_tokens", "seed"):
-            if value is not None and value < (name == "max_new_tokens"):
-                raise ValueError(f"{name} must be at least {int(name == 'max_new_tokens')}, got {value}")
+        if name in _RANGES:
+            least, most = _RANGES[name]
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{name} must be from {least} to {most}, got {value}")
         else:
             dataclasses.replace(self._sampling, **{name: value})  # refuses what is out of range
         self._settings[name] = value
@@ -140,7 +142,7 @@ class Conversation:
 
     def _pieces(self) -> Iterable[str]:
         tokenizer = self._checkpoint.tokenizer
-        assert tokenizer is not None, "chat_ids refused a model without one"
+        assert tokenizer is not None, "a model without one is refused"
         text, streams = TextStream(tokenizer, self._stop), Streams(self._decoder)
         request = self._checkpoint.request(
             self._prompt(),
