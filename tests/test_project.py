@@ -122,7 +122,7 @@ def test_a_file_that_was_touched_is_read_and_found_the_same(finished: tuple[Path
     [
         ("export/gguf/model-f16.gguf", ["export", "export", "generate"]),
         ("run/report.html", ["report", "generate"]),
-        ("run/evaluation.json", ["evaluate", "generate"]),  # the same was found, so the page is as it was
+        ("run/evaluation.json", ["evaluate", "report", "generate"]),  # which names the folder of the copy
     ],
 )
 def test_what_was_lost_is_made_again(project: Path, novel: Path, lost: str, again: list[str]) -> None:
