@@ -43,7 +43,7 @@ def command(words: Sequence[str]) -> int:
     return int(import_module(f"tinygpt.{words[0]}").main(words[1:]))
 
 
-def make(paths: Sequence[str | Path], folder: Path, *, seconds: float = 60, **options: Any) -> int:
+def make(paths: Sequence[str | Path], folder: Path, *, seconds: float | None = 60, **options: Any) -> int:
     """The project of a text, with every step saved that may be."""
     how = {"command": command, "say": print, **{k: options.pop(k) for k in ("command", "say") if k in options}}
     fixed = {**SHAPE, "save_every": 5, **options.pop("fixed", {})}

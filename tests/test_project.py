@@ -181,6 +181,13 @@ def test_a_folder_named_like_its_text_is_moved_as_others_are(
     assert commands.verbs == ["generate"]
 
 
+def test_without_a_time_the_folders_own_is_taken(project: Path, novel: Path) -> None:
+    commands = Commands()
+    said: list[str] = []
+    assert make([novel], project, seconds=None, command=commands, say=said.append) == 0
+    assert (commands.verbs, said[0]) == (["generate"], "[1/6] plan: as it was")
+
+
 def test_more_time_trains_anew(project: Path, novel: Path) -> None:
     commands = Commands()
     assert make([novel], project, seconds=70, command=commands) == 0
@@ -336,6 +343,8 @@ def test_a_folder_of_something_else_is_left_alone(novel: Path, tmp_path: Path) -
         ("", "PATHS is missing"),
         ("nowhere.txt", "nowhere.txt: no such file"),
         ("TEXT --time 5", "--time must be a number with s, m, h or d, such as 10m or 8h, got '5'"),
+        ("TEXT --time 1e30d", "--time must be a number"),
+        ("TEXT --time 99999999d", "--time must be at most 10 years"),
         ("TEXT --time 5s", "time must be at least 60 seconds"),
         ("TEXT --max-steps 7", "max_steps follows from the time here"),
         ("TEXT --epochs 7", "epochs follows from the time here"),

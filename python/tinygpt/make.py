@@ -50,9 +50,8 @@ def _make(argv: Sequence[str]) -> int:
     from tinygpt.project import Project  # only once the flags are right
 
     project = Project(flags.out or Path(f"{folder_name(flags.paths[0])}-model"), command=_command, say=_say)
-    return project.make(
-        flags.paths, seconds=flags.seconds, ram=config.ram, kind=flags.kind, reading=reading, fixed=fixed
-    )
+    seconds = flags.seconds if "time" in options.given(MakeFlags) else None
+    return project.make(flags.paths, seconds=seconds, ram=config.ram, kind=flags.kind, reading=reading, fixed=fixed)
 
 
 def _command(words: Sequence[str]) -> int:

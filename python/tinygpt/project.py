@@ -33,7 +33,7 @@ from tinygpt.staging import lock_folder, sweep, write_file
 from tinygpt.textsurvey import Kind
 from tinygpt.trainconfig import LIMITS, TrainConfig
 
-LEAST_SECONDS = 60
+LEAST_SECONDS, _HOUR = 60, 3600.0
 _FORMAT, _VERSION = "tinygpt-project", 1
 _STARTED = 5.0  # seconds of loading Python and torch, which is over when a project begins: training is in its process
 _SIGNAL = 128  # exit codes from here on are of a signal, which ends all
@@ -64,7 +64,7 @@ class Project:
         self,
         paths: Sequence[str | Path],
         *,
-        seconds: float,
+        seconds: float | None = None,
         ram: str | None = None,
         kind: Kind | None = None,
         reading: Reading | None = None,
@@ -75,7 +75,7 @@ class Project:
 
         Args:
             paths: Text, chats, or one prepared folder.
-            seconds: All the time there is.
+            seconds: All the time there is; None takes that of the folder's plan, and an hour where there is none.
             ram: Most memory for training, as 8G; None takes what is free.
             kind: prose, code or chat; None finds out.
             reading: How text is read.
@@ -88,6 +88,10 @@ class Project:
             ValueError: Text, time or memory are too little, a setting cannot be, or the folder lies in its text.
         """
         fixed, reading = dict(fixed or {}), reading or Reading()
+        known = self._record["stages"].get("plan", {}).get("time", _HOUR)
+        seconds = float(known if seconds is None else seconds)
+        if not paths:
+            raise ValueError("paths are missing: files or folders of text, or a prepared folder")
         if seconds < LEAST_SECONDS:
             raise ValueError(f"time must be at least {LEAST_SECONDS} seconds to make all stages, got {seconds:g}")
         if limits := [name for name in LIMITS if name in fixed]:
@@ -118,8 +122,8 @@ class Project:
                     self._say("not finished; the same command goes on from here")
                     return code
                 failed = failed or code  # what cannot be exported is a model all the same
-            self._say_end(stages, paths, took=time.perf_counter() - started, is_exported=not failed)
-            return failed
+            code = self._say_end(stages, paths, took=time.perf_counter() - started, is_exported=not failed)
+            return failed or code
 
     def _planned(
         self, paths: Sequence[str | Path], files: Sequence[str], how: Mapping[str, Any], measure: Measure | None
@@ -141,7 +145,12 @@ class Project:
                 if not line.startswith("recommended: "):
                     self._say(line)
             self._record["plan"] = json.loads(json.dumps(found.to_json(), default=str))
-            self._note("plan", key=key, made=key_of(plan=self._record["plan"]), seconds=time.perf_counter() - started)
+            self._note(
+                "plan",
+                key=key,
+                made=key_of(plan=self._record["plan"]),
+                **{"time": seconds, "seconds": time.perf_counter() - started},
+            )
         else:
             self._say(f"[1/{len(STAGES)}] plan: as it was")
         made: Mapping[str, Any] = self._record["plan"]
@@ -190,7 +199,8 @@ class Project:
             return
         n = 1 + max((int(p.name[4:]) for p in self.folder.glob("run-*") if p.name[4:].isdigit()), default=0)
         aside = self.folder / f"{RUN}-{n}"
-        run.rename(aside)
+        with lock_folder(run):  # nobody trains in it
+            run.rename(aside)
         self._say(f"the run that stood here was of other text or another plan: it is {aside} now, remove it at will")
 
     def _note(self, name: str, **facts: Any) -> None:
@@ -199,15 +209,16 @@ class Project:
         content = {"format": _FORMAT, "version": _VERSION, **self._record}
         write_file(self.folder / PROJECT, json.dumps(content, indent=1) + "\n")  # ASCII: a name may be no UTF-8
 
-    def _say_end(self, stages: Stages, paths: Sequence[str | Path], **facts: Any) -> None:
-        """Writes a sample, and says what there is now and what may be done with it."""
+    def _say_end(self, stages: Stages, paths: Sequence[str | Path], **facts: Any) -> int:
+        """Writes a sample, and says what there is now and what may be done with it; the exit code of the sample."""
         words = ["generate", "--checkpoint", str(self.folder), *prompt_flags(stages.data)]
         words += ["--max-new-tokens", "100", "--temperature", "0.8", "--top-p", "0.95", "--seed", "1"]
         self._say(f"\n$ {shlex.join(['tinygpt', *words])}")
-        self._command(words)
+        code = self._command(words)
         times = {name: row.get("seconds", 0.0) for name, row in self._record["stages"].items()}
         for line in end_lines(self.folder, stages.run, paths, plan=self._record["plan"], times=times, **facts):
             self._say(line)
+        return code
 
 
 class _Once:

@@ -11,6 +11,7 @@ from tinygpt.config import Options
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.trainconfig import TrainConfig
 
+_MOST_SECONDS = 10 * 365.25 * 86400
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -36,7 +37,10 @@ class TextFlags:
         found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(s|m|min|h|d)", self.time.strip())
         if found is None:
             raise ValueError(f"time must be a number with s, m, h or d, such as 10m or 8h, got {self.time!r}")
-        return float(found[1]) * _UNITS[found[2]]
+        seconds = float(found[1]) * _UNITS[found[2]]
+        if seconds > _MOST_SECONDS:
+            raise ValueError(f"time must be at most 10 years, got {self.time}")
+        return seconds
 
     def __post_init__(self) -> None:
         _ = self.seconds
