@@ -380,14 +380,19 @@ def test_seconds_alone_are_forecast_as_steps_which_are_kept(tmp_path: Path) -> N
     assert (resumed.step, resumed.total_steps) == (25, trainer.total_steps)
 
 
-def test_of_steps_and_seconds_the_first_limit_is_where_the_schedule_ends() -> None:
-    slow, fast = (Trainer(model(), stream(), config=replace(CONFIG, max_steps=n, max_seconds=600)) for n in (10**7, 30))
+def test_of_steps_and_seconds_the_first_limit_is_where_the_schedule_ends(tmp_path: Path) -> None:
+    config = replace(CONFIG, max_seconds=600, save_every=10**6)
+    slow, fast = (
+        Trainer(model(), stream(), config=replace(config, max_steps=n), folder=tmp_path / str(n)) for n in (10**7, 30)
+    )
     assert (slow.total_steps, fast.total_steps) == (10**7, 30)
     train_to(slow, 21)
     train_to(fast, 21)
     assert slow.total_steps is not None
     assert 21 < slow.total_steps < 10**7
     assert fast.total_steps == 30
+    # What a forecast changes is saved with it, and nothing is saved for one that changes nothing.
+    assert [20 in runfolder.steps(tmp_path / str(n)) for n in (10**7, 30)] == [True, False]
 
 
 def test_patience_ends_a_run_that_no_longer_improves() -> None:
