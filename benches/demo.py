@@ -85,12 +85,11 @@ def main() -> None:
     compare()
     kept = "report.html, config.yaml, metrics.jsonl, checkpoints"
     print(f"\nwritten: {DATA}/ (tokenizer.json, shards, manifest.json), {RUN}/ ({kept})")
-    print("\nthe same with a folder of your own text:")
     program = Path(sys.executable).parent / "tinygpt"
     program = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
-    print(f"  {program} prepare FOLDER --out data/mine --vocab-size 8192")
-    print(f"  {program} train --data data/mine --out runs/mine {SHAPE} --max-seconds 600")
-    print(f'  {program} generate --checkpoint runs/mine --prompt "..." --temperature 0.8')
+    print("\nthe same with a folder of your own text, planned for the time there is, then a talk with the model:")
+    print(f"  {program} make FOLDER --time 1h --out mine")
+    print(f"  {program} chat mine")
 
 
 if __name__ == "__main__":
