@@ -117,7 +117,7 @@ def take(run: Short) -> Short:
     }
     engine = Engine(
         dtype="bfloat16",
-        attention="fused" if run.dropout else "explicit",
+        attention="explicit",
         micro_batch=12,
         loss_chunk=2 * run.d_model,
     )

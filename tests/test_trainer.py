@@ -73,11 +73,6 @@ def train_and_kill(trainer: Trainer, step: int) -> None:
     remove_folder(runfolder.step_folder(trainer.folder, step))
 
 
-def test_explicit_attention_is_refused_for_a_model_with_dropout() -> None:
-    with pytest.raises(ValueError, match=r"attention must be fused or auto with dropout, here 0\.2, which explicit"):
-        Trainer(model(dropout=0.2), stream(), config=replace(CONFIG, attention="explicit"))
-
-
 @pytest.mark.parametrize("kills", [[3], [5], [7, 10], [1, 2, 11]], ids=str)
 @pytest.mark.parametrize("data", [stream, documents])
 def test_resumed_run_equals_uninterrupted_run(tmp_path: Path, data: Any, kills: list[int]) -> None:

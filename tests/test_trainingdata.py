@@ -177,7 +177,6 @@ WRONG = {
     "--data cats.txt --val-data dogs.txt --val-fraction 0.3": "--val-fraction sets apart a part of --data, but "
     "--val-data dogs.txt takes its place",
     "--data base/data --val-data base/data": "--val-data base/data is in --data, too",
-    "--data cats.txt --attention explicit --dropout 0.1": "attention must be fused or auto with dropout, here 0.1",
     "--data cats.txt --init-from base --vocab-size 400": "--init-from base: its model has other values (vocab_size: "
     "300 -> 400)",
     "--data cats.txt --init-from nowhere": "nowhere: no such folder",

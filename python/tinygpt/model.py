@@ -15,6 +15,7 @@ from tinygpt._core import FormatError
 from tinygpt.attention import FORMS
 from tinygpt.crossentropy import IGNORED, cross_entropy
 from tinygpt.decoder import Dtype, decoder_for
+from tinygpt.dropout import Dropout
 from tinygpt.formats import huggingface
 from tinygpt.generation import Request, continuation
 from tinygpt.kvcache import KVCache as KVCache
@@ -64,9 +65,10 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)  # each (B, H_kv, S, D)
         dropout = self.dropout if self.training else 0.0
-        if mask is None and cache is None and not dropout:
+        if mask is None and cache is None:
             shares = self.n_head // self.n_kv
-            y = FORMS[self.form](q, k.repeat_interleave(shares, 1), v.repeat_interleave(shares, 1))  # (B, H, T, D)
+            k, v = k.repeat_interleave(shares, 1), v.repeat_interleave(shares, 1)  # each (B, H, T, D)
+            y = FORMS[self.form](q, k, v, dropout)  # (B, H, T, D)
         else:
             is_causal, is_shared = mask is None and q.shape[2] > 1, self.n_kv != self.n_head
             y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal, enable_gqa=is_shared)  # (B, H, T, D)
@@ -103,7 +105,7 @@ class Block(nn.Module):
         self.attention = Attention(config, layer)
         self.feed_forward_norm = NORMS[config.norm](config)
         self.feed_forward = FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, rotation: Rotation | None, mask: Tensor | None, cache: KVCache | None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
@@ -139,7 +141,7 @@ class GPT(nn.Module):
         is_meta = weight.is_meta  # then nothing is drawn, for which torch would load its compiler, and take a second
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model, _weight=weight if is_meta else None)
         self.position = POSITIONS[config.position](config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.norm = NORMS[config.norm](config)
         self.head = None if config.tie_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)

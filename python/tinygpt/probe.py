@@ -148,7 +148,7 @@ def measured_alone(
         MemoryError: What is free is.
         RuntimeError: Nothing could be measured.
     """
-    form = "fused" if shape.dropout or shape.block_size > _LONGEST_EXPLICIT else engine.attention
+    form = "fused" if shape.block_size > _LONGEST_EXPLICIT else engine.attention
     engine = replace(engine, attention=form, micro_batch=config.batch_size, loss_chunk=2 * shape.d_model)
     fixed = {name: getattr(config, name) for name in ENGINE}
     fixed |= {"compile": None if config.compile == "auto" else config.compile == "on"}
@@ -341,7 +341,7 @@ def measure_all(
     if fixed["threads"] is None and threads > 1:
         yield from tried_in_part(threads=threads // 2)
         open_ends["threads"] = max(in_part, key=lambda row: row["tokens_per_second"])["threads"]
-    explicit = shape.block_size <= _LONGEST_EXPLICIT and not shape.dropout
+    explicit = shape.block_size <= _LONGEST_EXPLICIT
     forms = [fixed["attention"]] if fixed["attention"] != "auto" else FORMS if explicit else ["fused"]
     for compiled in ("off", "on") if fixed["compile"] == "auto" else (fixed["compile"],):
         for _, choice in numbers:

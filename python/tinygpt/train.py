@@ -99,9 +99,9 @@ def _train(argv: Sequence[str]) -> int:
     out, is_resumed = _run_folder(options.build(TrainFlags))
     recorded = load(out / "config.yaml", GROUPS) if is_resumed and (out / "config.yaml").is_file() else {}
     options = read(argv, GROUPS, prog="tinygpt train", defaults={**defaults, **recorded})
-    _, shape = options.build(Preparation), options.build(GPTConfig)  # refused before any work is done
+    for group in (Preparation, GPTConfig):
+        options.build(group)  # refused before any work is done
     config = options.build(TrainConfig)
-    config.check_dropout(shape.dropout)
     check_packages(tensorboard=config.tensorboard, wandb=config.wandb)
     ranks = _ranks(options)
     with lock_folder(out) if ranks.is_first else nullcontext():  # nobody else's run is prepared over

@@ -79,8 +79,7 @@ class TrainConfig:
     distributed: Literal["auto", "ddp", "fsdp"] = "auto"
     """How processes under torchrun share a model: auto is ddp, each holds all of it; fsdp, each holds a part."""
     attention: Literal["auto", "fused", "explicit"] = "auto"
-    """Form of attention: torch's own, or by matrix products that hold all weights; auto takes the faster. With dropout
-    there is torch's own alone."""
+    """Form of attention: torch's own, or by matrix products that hold all weights; auto takes the faster."""
     matmul: Literal["auto", "highest", "medium"] = "auto"
     """Torch's precision of float32 products: medium is faster and as exact on some CPUs, which auto finds out."""
     micro_batch: int | None = None
@@ -144,17 +143,6 @@ class TrainConfig:
     def windows_per_step(self) -> int:
         """Windows that one optimiser step takes."""
         return self.batch_size * self.grad_accum
-
-    def check_dropout(self, dropout: float) -> None:
-        """Nothing, if these settings go with a model's dropout.
-
-        Raises:
-            ValueError: The explicit form of attention was asked for, which drops nothing.
-        """
-        if self.attention == "explicit" and dropout:
-            raise ValueError(
-                f"attention must be fused or auto with dropout, here {dropout:g}, which explicit has not; got explicit"
-            )
 
 
 # What may change when a run is continued: it decides how far the run goes, what it shows and keeps, and how large its

@@ -104,7 +104,6 @@ class Trainer:
     ) -> None:
         self.config = config or TrainConfig()
         check_packages(tensorboard=self.config.tensorboard, wandb=self.config.wandb)
-        self.config.check_dropout(model.config.dropout)
         self.ranks = ranks or Ranks()
         self.ranks.check_share(self.config.windows_per_step)
         self.train, self.val = train, val
