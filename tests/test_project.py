@@ -148,19 +148,23 @@ def test_more_text_makes_all_anew_and_keeps_the_run_that_was(
     other = tmp_path / "text"
     other.mkdir()
     (other / "novel.txt").write_bytes(novel.read_bytes())
+    (other / "second.txt").write_text(small_project.text(2500, seed=99))
     commands = Commands()
     assert make([other], project, command=commands) == 0
     assert commands.verbs == ALL
     weights = (project / "run-1/best/model.safetensors").read_bytes()
     assert weights == (finished[0] / "run/best/model.safetensors").read_bytes()
-    (other / "second.txt").write_text(small_project.text(2500, seed=99))
-    commands = Commands()
-    assert make([other], project, command=commands) == 0
-    assert commands.verbs == ALL
-    assert (project / "run-2/best").exists()
     tokens = [json.loads((place / "data/manifest.json").read_text()) for place in (finished[0], project)]
     n_tokens = [sum(shard["tokens"] for shard in each["splits"]["train"]) for each in tokens]
     assert n_tokens[1] > 1.8 * n_tokens[0]
+
+
+def test_text_may_be_named_by_another_path(project: Path, novel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(novel.parent)
+    commands = Commands()
+    assert make([novel.name], project, command=commands) == 0
+    assert make([Path("..") / novel.parent.name], project, command=commands) == 0  # the folder that it alone lies in
+    assert commands.verbs == ["generate", "generate"]
 
 
 def test_a_folder_that_was_moved_is_as_it_was(project: Path, novel: Path) -> None:

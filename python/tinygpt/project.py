@@ -113,7 +113,7 @@ class Project:
                 sweep(place)
             for name in (EVALUATION, REPORT):
                 sweep(self.folder / RUN, name)  # the rest of the run's folder is for its trainer
-            files = [row[3] for row in rows]
+            files = [(Path(path).name, xxh3) for path, _, _, xxh3 in rows]  # by whatever path they are named
             how = {"seconds": seconds, "ram": ram, "kind": kind, "reading": reading, "fixed": fixed}
             stages = Stages(self._planned(paths, files, how, measure), self.folder, paths, files)
             for stage in stages:
@@ -126,11 +126,15 @@ class Project:
             return failed or code
 
     def _planned(
-        self, paths: Sequence[str | Path], files: Sequence[str], how: Mapping[str, Any], measure: Measure | None
+        self,
+        paths: Sequence[str | Path],
+        files: Sequence[tuple[str, str]],
+        how: Mapping[str, Any],
+        measure: Measure | None,
     ) -> Mapping[str, Any]:
         """What is to be trained: the plan that stands, if it was made for the same, or a new one."""
         facts = {name: asdict(value) if isinstance(value, Reading) else value for name, value in how.items()}
-        key = key_of(files=files, paths=[str(path) for path in paths], version=__version__, **facts)
+        key = key_of(files=files, version=__version__, **facts)
         old, seconds = self._record["stages"].get("plan", {}), how["seconds"]
         if old.get("key") != key or not old.get("made"):
             self._say(f"[1/{len(STAGES)}] plan: what to train in {duration(seconds)}; the first time takes minutes")

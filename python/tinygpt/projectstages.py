@@ -44,11 +44,11 @@ class Stages:
         plan: The plan, as `Plan.to_json` gives it.
         folder: The project's.
         paths: Where the text is.
-        files: A checksum of each file of it.
+        files: Name and checksum of each file of it.
     """
 
     def __init__(
-        self, plan: Mapping[str, Any], folder: Path, paths: Sequence[str | Path], files: Sequence[str]
+        self, plan: Mapping[str, Any], folder: Path, paths: Sequence[str | Path], files: Sequence[tuple[str, str]]
     ) -> None:
         self._plan, self._paths, self._files, self._folder = plan, [str(path) for path in paths], files, folder
         self._best: Mapping[str, Any] = plan["choices"][plan["recommended"]]
@@ -82,21 +82,20 @@ class Stages:
         yield self._report()
 
     def _prepare(self) -> Stage:
-        words = ["prepare", *self._paths, "--out", str(self.data), "--vocab-size", str(self._vocab_size)]
-        words += self._of_text
+        flags = ["--out", str(self.data), "--vocab-size", str(self._vocab_size), *self._of_text]
         return Stage(
             name="prepare",
-            key=self._key([words], files=self._files),
-            commands=() if self.is_prepared else [words],
+            key=self._key([flags], files=self._files),
+            commands=() if self.is_prepared else [["prepare", *self._paths, *flags]],
             made=self._prepared,
         )
 
     def _train(self) -> Stage:
-        words = ["train", "--data", str(self.data), "--out", str(self.run), "--resume", "auto", *self._of_run]
+        flags = ["--out", str(self.run), "--resume", "auto", *self._of_run]
         return Stage(
             name="train",
-            key=self._key([words], data=_checksum(self.data / "manifest.json")),
-            commands=[words],
+            key=self._key([flags], data=_checksum(self.data / "manifest.json")),
+            commands=[["train", "--data", str(self.data), *flags]],
             made=self._trained,
         )
 
@@ -104,12 +103,12 @@ class Stages:
         out = self.run / EVALUATION
         # The n-gram model takes no more memory than training did.
         n_grams = min(_MOST_NGRAM_TOKENS, int(0.5 * self._best["memory_bytes"] / _NGRAM_BYTES))
-        words = ["evaluate", "--checkpoint", str(self.run), "--data", str(self.data), "--max-tokens"]
-        words += [str(self._n_judged), "--ngram-tokens", str(n_grams), "--out", str(out)]
+        flags = ["--checkpoint", str(self.run), "--max-tokens", str(self._n_judged)]
+        flags += ["--ngram-tokens", str(n_grams), "--out", str(out)]
         return Stage(
             name="evaluate",
-            key=self._key([words], trained=self._trained(), data=_checksum(self.data / "manifest.json")),
-            commands=[words] if self._n_judged else (),
+            key=self._key([flags], trained=self._trained(), data=_checksum(self.data / "manifest.json")),
+            commands=[["evaluate", "--data", str(self.data), *flags]] if self._n_judged else (),
             made=lambda: _checksum(out) if self._n_judged else "",
         )
 
@@ -135,7 +134,7 @@ class Stages:
         )
 
     def _key(self, commands: Sequence[Sequence[str]], **facts: object) -> str:
-        """A checksum of what decides what a stage makes, wherever the project lies."""
+        """A checksum of what decides what a stage makes, wherever the project and its text lie."""
         return key_of(commands=[[_seen_from(self._folder, word) for word in words] for words in commands], **facts)
 
     def _prepared(self) -> str | None:
