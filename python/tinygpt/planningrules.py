@@ -13,7 +13,7 @@ CONTEXTS = (64, 128, 256, 512)
 STEP_TOKENS = (512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768)
 PASS_TOKENS = 6144
 """Tokens of one pass at most: more make it no faster and take memory."""
-EPOCHS = (4.0, 12.0, 40.0)
+EPOCHS = (4.0, 8.0, 16.0)
 """Passes over the text at most, each with a dropout of its own."""
 
 
@@ -43,10 +43,10 @@ def dropout(epochs: float) -> float:
     """Share to drop in a run of so many passes over its text.
 
     Example:
-        >>> dropout(4), dropout(5), dropout(20)
-        (0.0, 0.1, 0.2)
+        >>> dropout(4), dropout(6), dropout(16)
+        (0.0, 0.05, 0.1)
     """
-    return 0.0 if epochs <= EPOCHS[0] else 0.1 if epochs <= EPOCHS[1] else 0.2
+    return 0.0 if epochs <= EPOCHS[0] else 0.05 if epochs <= EPOCHS[1] else 0.1
 
 
 def passes_of(windows: int, block_size: int) -> tuple[int, int]:

@@ -56,8 +56,6 @@ class Choice:
     """What to expect on held-out text."""
     dtype: str
     """Numbers of activations and products."""
-    most_epochs: float
-    """Passes over the text that its dropout is for."""
     is_measured: bool = False
     """Whether a step of this very choice was measured, and not foretold from others."""
     waiting_share: float = 0.0
@@ -126,11 +124,15 @@ def choices(wish: Wish, cost: StepCost, room: int | None, *, without: Collection
 def _foretold(
     wish: Wish, shape: GPTConfig, windows: int, most_epochs: float, step_seconds: float, memory: float
 ) -> Choice:
-    shape = replace(shape, dropout=wish.fixed.get("dropout", dropout(most_epochs)))
-    config = _config(wish, shape, windows)
+    shape, config = _with_dropout(wish, shape, most_epochs), _config(wish, shape, windows)
     found = _choice(wish, shape, config, step_seconds, _COMPILE_SECONDS, int(memory), "", most_epochs)
     assert found is not None  # as many steps as before
     return found
+
+
+def _with_dropout(wish: Wish, shape: GPTConfig, most_epochs: float) -> GPTConfig:
+    """The model for so many passes over the text."""
+    return replace(shape, dropout=wish.fixed.get("dropout", dropout(most_epochs)))
 
 
 def _steps(
@@ -196,7 +198,6 @@ def _choice(
         memory_bytes=memory_bytes,
         bits_per_byte=_bits(wish, shape, block_parameters(shape), windows, steps),
         dtype=dtype,
-        most_epochs=most_epochs,
     )
 
 
@@ -234,17 +235,21 @@ def with_measurement(wish: Wish, choice: Choice, row: Mapping[str, Any]) -> Choi
     waiting_share = row.get("waiting_share", 0.0)
     is_busy = waiting_share > MOST_WAITING
     speed = choice.tokens_per_second if is_busy else row["tokens_per_second"]
-    again = _choice(
-        wish,
-        choice.shape,
-        replace(choice.config, **row.get("settings", {})),
-        tokens_per_step / speed + (0.0 if is_busy else _STEP_SECONDS),
-        _COMPILE_SECONDS if is_busy else row["compile_seconds"],
-        row["memory_bytes"] + _TRAIN_BYTES,
-        row["dtype"],
-        choice.most_epochs,
-    )
-    return None if again is None else replace(again, is_measured=not is_busy, waiting_share=waiting_share)
+    found = []
+    for most_epochs in EPOCHS:
+        again = _choice(
+            wish,
+            _with_dropout(wish, choice.shape, most_epochs),
+            replace(choice.config, **row.get("settings", {})),
+            tokens_per_step / speed + (0.0 if is_busy else _STEP_SECONDS),
+            _COMPILE_SECONDS if is_busy else row["compile_seconds"],
+            row["memory_bytes"] + _TRAIN_BYTES,
+            row["dtype"],
+            most_epochs,
+        )
+        found += [] if again is None else [again]
+    best = min(found, key=lambda each: each.bits_per_byte, default=None)
+    return None if best is None else replace(best, is_measured=not is_busy, waiting_share=waiting_share)
 
 
 def command(wish: Wish, choice: Choice) -> str:

@@ -3,8 +3,9 @@
     bits / surprise = least + size / parameters ** size_power + data / bytes ** data_power + vocabulary * ids / tokens
 
 `surprise` is what the text costs who knows the shares of its tokens alone (`textsurvey`), so that one law serves texts
-that are easy and texts that are hard. Bytes that are read again count less and less, and tokens of a batch beyond the
-critical size are wasted. docs/planning.md has the runs behind each number.
+that are easy and texts that are hard. Bytes that are read again count less and less, as do parameters beyond those that
+a text can fill, and tokens of a batch beyond the critical size are wasted. docs/planning.md has the runs behind each
+number.
 """
 
 import math
@@ -16,8 +17,9 @@ class Law:
     """The numbers of the law.
 
     Source: Hoffmann et al. 2022, eq. 2 (arXiv:2203.15556) for the sum, with numbers of our own runs; Muennighoff et al.
-    2023, eq. 5 (arXiv:2305.16264) for text that is repeated; McCandlish et al. 2018, eq. 2.11 (arXiv:1812.06162) for
-    tokens wasted by a batch, with the critical size of Zhang et al. 2024 (arXiv:2410.21676).
+    2023, eq. 5 (arXiv:2305.16264) for text that is repeated, and that parameters in excess give less and less;
+    McCandlish et al. 2018, eq. 2.11 (arXiv:1812.06162) for tokens wasted by a batch, with the critical size of Zhang et
+    al. 2024 (arXiv:2410.21676).
     """
 
     least: float = 0.31
@@ -27,7 +29,9 @@ class Law:
     data_power: float = 0.221
     vocabulary: float = 0.56
     """What it costs to learn the ids, for each id a token trained on."""
-    repeats: float = 4.2
+    capacity: float = 1.5
+    """Parameters for each token of the text, read once, after which more have given 1 - 1/e of what they can give."""
+    repeats: float = 1.55
     """Passes beyond the first after which repeating has given 1 - 1/e of what it can give."""
     batch: float = 22.91
     batch_power: float = 0.47
@@ -63,7 +67,9 @@ class Law:
         useful = n_tokens * bytes_per_token / (1 + tokens_per_step / critical)
         seen = self.worth(useful, text_bytes)
         share = self.least * (1 + self.context / (block_size * bytes_per_token))
-        share += self.size / n_parameters**self.size_power + self.data / seen**self.data_power
+        most = self.capacity * text_bytes / bytes_per_token
+        filled = most * (1 - math.exp(-n_parameters / most))
+        share += self.size / filled**self.size_power + self.data / seen**self.data_power
         return float(surprise * (share + self.vocabulary * vocab_size / n_tokens))
 
     def worth(self, n_bytes: float, text_bytes: float) -> float:
@@ -72,7 +78,7 @@ class Law:
         Example:
             >>> law = Law()
             >>> law.worth(1e6, 1e6), round(law.worth(4e6, 1e6) / 1e6, 1), round(law.worth(1e9, 1e6) / 1e6, 1)
-            (1000000.0, 3.1, 5.2)
+            (1000000.0, 2.3, 2.5)
         """
         if n_bytes <= text_bytes:
             return n_bytes

@@ -9,6 +9,7 @@ from statistics import median
 from tinygpt.diagnosis.curves import at, highest_median, loss_spikes, smoothed, usual_difference
 from tinygpt.diagnosis.finding import Finding
 from tinygpt.diagnosis.record import Measured, Record
+from tinygpt.scaling import LAW
 
 # A fresh model's logits have a variance of 0.02^2 d_model, which costs half of that above ln(vocabulary); the rest is
 # for the noise of one batch. 69 fresh models of widths 16 to 1,024 began from 0.08 below that to 0.10 above.
@@ -29,9 +30,8 @@ OVER_NATS, OVER_FRACTION, OVER_WRONG = 0.02, 0.01, 0.05
 # for 40 M parameters and GPT-2's vocabulary, the second half of a run brings 4 % of all that was learnt there, 7 % at 5
 # tokens a parameter, 8 % at 3, 13 % at 1.
 TOKENS_PER_PARAMETER, STILL_FALLING = 20.0, 0.08
-# Up to 4 passes are as good as new text; a later one is worth e^(-R / 15.4) of it (Muennighoff et al. 2023,
-# arXiv:2305.16264).
-EPOCHS_AS_NEW, EPOCHS_WORTH, PASSES_GAIN = 4.0, 15.4, 0.005
+# Up to 4 passes bring something without dropout; what a later one is worth is said by `scaling`.
+MANY_EPOCHS, PASSES_GAIN = 4.0, 0.005
 # Nats of a token deviate by 2.1 to 2.9 from their mean (five models of 0.8 to 4.3 M parameters, English and source
 # code). Tokens of one document are hard or easy together, which makes the true error 1.1 to 2.4 times as large.
 TOKEN_DEVIATION, TRUSTED_NATS = 2.5, 0.1
@@ -162,7 +162,7 @@ def undertrained(record: Record) -> Finding | None:
     gain, share = second_half(record), record.tokens / record.n_parameters
     if not record.is_ended or record.is_fine_tuned or gain is None or share >= TOKENS_PER_PARAMETER:
         return None
-    if gain.share <= STILL_FALLING or record.epochs >= EPOCHS_AS_NEW:
+    if gain.share <= STILL_FALLING or record.epochs >= MANY_EPOCHS:
         return None
     return Finding(
         name="undertrained",
@@ -177,15 +177,15 @@ def undertrained(record: Record) -> Finding | None:
 def many_epochs(record: Record) -> Finding | None:
     """Passes over the same text that no longer bring anything."""
     gain = second_half(record)
-    if record.epochs <= EPOCHS_AS_NEW or gain is None or gain.share > PASSES_GAIN:
+    if record.epochs <= MANY_EPOCHS or gain is None or gain.share > PASSES_GAIN:
         return None
-    worth = math.exp(-(record.epochs - 1) / EPOCHS_WORTH)
+    worth = math.exp(-(record.epochs - 1) / LAW.repeats)
     return Finding(
         name="many-epochs",
         severity="watch",
         what="the last passes over the text brought nothing",
         evidence=f"{record.epochs:.1f} passes, the second half of which took the loss from {gain.before:.3f} to "
-        f"{gain.after:.3f} nats; up to {EPOCHS_AS_NEW:g} are as good as new text, the last was worth {worth:.0%} of it",
+        f"{gain.after:.3f} nats; the last was worth {worth:.0%} of one over new text",
         advice="more text, or half as many steps",
     )
 
