@@ -64,8 +64,7 @@ class Law:
             block_size: Tokens of the context.
         """
         critical = self.batch * n_tokens**self.batch_power
-        useful = n_tokens * bytes_per_token / (1 + tokens_per_step / critical)
-        seen = self.worth(useful, text_bytes)
+        seen = self.worth(n_tokens * bytes_per_token, text_bytes) / (1 + tokens_per_step / critical)
         share = self.least * (1 + self.context / (block_size * bytes_per_token))
         most = self.capacity * text_bytes / bytes_per_token
         filled = most * (1 - math.exp(-n_parameters / most))
