@@ -1,7 +1,7 @@
 """The runs that the law of `tinygpt.scaling` is fitted to: short ones, counted in tokens, so that time plays no part.
 
-`python -m benches planning --law` takes those that are missing, on one thread, without the compiler, and prints
-what the law says beside what was found. They can run on a machine that others use.
+`python -m benches planning --law` takes those that are missing, on one thread, and prints what the law says beside
+what was found. They can run on a machine that others use.
 """
 
 import json
@@ -86,8 +86,21 @@ RUNS = (
     _short("gutenberg", 2048, 4, 128, 64, 12, 600_000, learning_rate=2.5e-3),
     _short("shakespeare", 1024, 4, 128, 64, 12, 600_000),
     _short("shakespeare", 1024, 4, 128, 64, 12, 1_200_000),
-    _short("shakespeare", 1024, 2, 128, 64, 12, 2_400_000),
-    _short("shakespeare", 1024, 2, 128, 64, 12, 2_400_000, dropout=0.1),
+    _short("shakespeare", 1024, 2, 128, 128, 12, 2_000_000),
+    _short("shakespeare", 512, 2, 192, 128, 12, 2_000_000),
+    _short("shakespeare", 2048, 3, 320, 256, 24, 2_600_000, dropout=0.1),
+    _short("shakespeare", 1024, 4, 128, 128, 12, 1_500_000, learning_rate=0.0025),
+    _short("shakespeare", 1024, 4, 128, 128, 12, 1_500_000),
+    _short("shakespeare", 1024, 4, 128, 128, 12, 2_500_000),
+    _short("shakespeare", 1024, 4, 128, 128, 12, 2_500_000, dropout=0.05),
+    _short("shakespeare", 1024, 4, 128, 128, 12, 1_500_000, dropout=0.1),
+    _short("shakespeare", 1024, 4, 128, 128, 12, 4_000_000, dropout=0.1),
+    _short("shakespeare", 1024, 4, 128, 128, 12, 4_000_000, dropout=0.2),
+    _short("shakespeare", 1024, 4, 192, 128, 12, 2_500_000, dropout=0.1),
+    _short("shakespeare", 1024, 4, 192, 128, 48, 2_500_000, dropout=0.1),
+    _short("shakespeare", 2048, 4, 192, 128, 12, 2_500_000, dropout=0.1),
+    _short("shakespeare", 1024, 4, 256, 128, 12, 2_500_000, dropout=0.1),
+    _short("shakespeare", 1024, 4, 256, 128, 12, 2_500_000, dropout=0.2),
     _short("mixed", 4096, 4, 128, 64, 12, 500_000),
 )
 
@@ -117,8 +130,9 @@ def take(run: Short) -> Short:
     }
     engine = Engine(
         dtype="bfloat16",
+        compile=True,
         attention="explicit",
-        micro_batch=12,
+        micro_batch=run.windows,
         loss_chunk=2 * run.d_model,
     )
     configure_process(engine)
