@@ -1,10 +1,10 @@
-"""`python -m benches [tokenizer|sources|training|generation]`, `recipe`, `planning` and `serve`; `--help` says more."""
+"""`python -m benches [tokenizer|sources|training|generation]`, `recipe`, `planning`, `dropout` and `serve`."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from benches import generation, planning, recipe, serve, sources, tokenizer, training
+from benches import dropout, generation, planning, recipe, serve, sources, tokenizer, training
 from benches.shape import TINY
 
 SUITES = {
@@ -22,12 +22,15 @@ def main() -> None:
     if sys.argv[1:2] == ["planning"]:
         planning.main(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["dropout"]:
+        dropout.main(sys.argv[2:])
+        return
     if sys.argv[1:2] == ["serve"]:
         serve.main(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(
         prog="python -m benches",
-        description="Speed and memory, against peers in the same run; recipe, planning and serve have own options.",
+        description="Speed and memory, against peers in one run; recipe, planning, dropout and serve have own options.",
     )
     parser.add_argument("suites", nargs="*", help="tokenizer, sources, training or generation; none runs all")
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs (default: 3)")

@@ -216,6 +216,7 @@ class _Search:
 
     def __init__(self, wish: Wish, rows: Sequence[Mapping[str, Any]], measure: Measure, room: int | None) -> None:
         self._wish, self._rows, self._measure, self._room = wish, list(rows), measure, room
+        self._n_references = len(rows)
         self._tried: set[Size] = set()
         self._measured: list[Choice] = []
 
@@ -241,7 +242,14 @@ class _Search:
         return min(known, key=lambda choice: choice.bits_per_byte, default=None)
 
     def _foretold(self) -> list[Choice]:
-        return choices(self._wish, StepCost.fitted(self._rows), self._room, without=self._tried)
+        cost = StepCost.fitted(self._rows)
+        paces = {}
+        for row in self._rows[
+            self._n_references :
+        ]:  # other windows of a shape go at the pace that it was found to have
+            foretold = cost.step_seconds(row["shape"], row["windows"], row["passes"])
+            paces[size_of(row["shape"], 0)[:-1]] = row["seconds"] / foretold
+        return choices(self._wish, cost, self._room, without=self._tried, paces=paces)
 
     def _try(self, choice: Choice) -> Choice | None:
         """The choice as it was measured; None where it does not fit."""

@@ -93,13 +93,30 @@ def size_of(shape: GPTConfig, windows: int) -> Size:
     return shape.vocab_size, shape.block_size, shape.n_layer, shape.d_model, windows
 
 
-def choices(wish: Wish, cost: StepCost, room: int | None, *, without: Collection[Size] = ()) -> list[Choice]:
-    """What is best among models of each size, the best first, with foretold speed and memory; some left out."""
+def choices(
+    wish: Wish,
+    cost: StepCost,
+    room: int | None,
+    *,
+    without: Collection[Size] = (),
+    paces: Mapping[tuple[int, int, int, int], float] | None = None,
+) -> list[Choice]:
+    """What is best among models of each size, the best first, with foretold speed and memory.
+
+    Args:
+        wish: What is asked for.
+        cost: What a step takes.
+        room: Bytes of memory at most.
+        without: Sizes to leave out.
+        paces: Vocabulary, context, layers and width -> seconds of a step as a share of what `cost` says.
+    """
+    paces = paces or {}
     best: dict[int, tuple[float, GPTConfig, int, float, float, float]] = {}
     for shape in shapes(wish):
         group, n_block = round(2 * math.log2(n_parameters(shape))), block_parameters(shape)
         per_token, per_pass, per_step = cost.step_parts(shape)
         room_per_token, room_besides = cost.memory_parts(shape)
+        pace = paces.get(size_of(shape, 0)[:-1], 1.0)
         for windows in windows_of(wish, shape.block_size):
             if size_of(shape, windows) in without:
                 continue
@@ -108,7 +125,7 @@ def choices(wish: Wish, cost: StepCost, room: int | None, *, without: Collection
             memory = at_once * shape.block_size * room_per_token + room_besides + _TRAIN_BYTES
             if room is not None and memory > room:
                 continue
-            seconds = windows * shape.block_size * per_token + passes * per_pass + per_step + _STEP_SECONDS
+            seconds = pace * (windows * shape.block_size * per_token + passes * per_pass + per_step) + _STEP_SECONDS
             for most_epochs in EPOCHS:
                 steps, is_all = _steps(wish, shape, windows, seconds, _COMPILE_SECONDS, most_epochs)
                 if steps < LEAST_STEPS:

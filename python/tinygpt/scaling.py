@@ -22,19 +22,19 @@ class Law:
     al. 2024 (arXiv:2410.21676).
     """
 
-    least: float = 0.31
-    size: float = 2.69
-    size_power: float = 0.279
-    data: float = 6.12
-    data_power: float = 0.221
-    vocabulary: float = 0.56
+    least: float = 0.373
+    size: float = 2.42
+    size_power: float = 0.281
+    data: float = 6.70
+    data_power: float = 0.246
+    vocabulary: float = 0.52
     """What it costs to learn the ids, for each id a token trained on."""
     capacity: float = 1.5
     """Parameters for each token of the text, read once, after which more have given 1 - 1/e of what they can give."""
     repeats: float = 1.55
     """Passes beyond the first after which repeating has given 1 - 1/e of what it can give."""
-    batch: float = 22.91
-    batch_power: float = 0.47
+    batch: float = 23.7
+    batch_power: float = 0.426
     """The critical batch in tokens is `batch` times the tokens of the run to this power."""
     context: float = 4.0
     """Bytes: what a short context adds to `least` is its share of the bytes of the context."""
