@@ -91,6 +91,8 @@ RUNS = (
     _short("shakespeare", 2048, 3, 320, 256, 24, 2_600_000, dropout=0.1),
     _short("shakespeare", 1024, 4, 128, 128, 12, 1_500_000, learning_rate=0.0025),
     _short("shakespeare", 1024, 4, 128, 128, 12, 1_500_000),
+    _short("shakespeare", 1024, 4, 128, 128, 12, 1_750_000),
+    _short("shakespeare", 1024, 4, 128, 128, 12, 1_750_000, dropout=0.05),
     _short("shakespeare", 1024, 4, 128, 128, 12, 2_500_000),
     _short("shakespeare", 1024, 4, 128, 128, 12, 2_500_000, dropout=0.05),
     _short("shakespeare", 1024, 4, 128, 128, 12, 1_500_000, dropout=0.1),

@@ -100,6 +100,18 @@ def test_attention_with_dropout_is_attention_in_the_mean(attend: object) -> None
     assert_close(mean, fused(q, k, v), rtol=0, atol=0.1)
 
 
+def test_a_compiled_layer_drops_its_share_and_has_its_gradient() -> None:
+    layer, x = torch.compile(Dropout(0.25), dynamic=False), torch.ones(64, 512, requires_grad=True)
+    masks = []
+    for _ in range(2):
+        found = layer(x)
+        (gradient,) = torch.autograd.grad(found.sum(), x)
+        assert torch.equal(gradient, found.detach())
+        assert float((found == 0).float().mean()) == pytest.approx(0.25, abs=6 * math.sqrt(0.25 * 0.75 / x.numel()))
+        masks.append(found == 0)
+    assert float((masks[0] & masks[1]).float().mean()) == pytest.approx(0.0625, abs=0.01)
+
+
 def test_compiled_and_not_compiled_drop_the_same() -> None:
     rows, columns = keys((64, 100), CPU)
     x = torch.randn(64, 100)

@@ -1,6 +1,7 @@
 """Plans: what is offered fits into time and memory, more time never gives worse, and the command is one that runs."""
 
 import json
+import random
 import shlex
 import subprocess
 import sys
@@ -16,10 +17,14 @@ from hypothesis import strategies as st
 from samples import sample
 from tinygpt import plan as verb
 from tinygpt import train
+from tinygpt.chats import Chats
+from tinygpt.chatshards import write_chats
+from tinygpt.chattemplate import CHAT_TOKENS
 from tinygpt.config import read
+from tinygpt.dataset import TokenDataset
 from tinygpt.modelconfig import GPTConfig
 from tinygpt.planning import REFERENCES, plan
-from tinygpt.planningrules import heads
+from tinygpt.planningrules import dropout, heads
 from tinygpt.planreport import plan_lines
 from tinygpt.planwish import Wish, batch_of, windows_of
 from tinygpt.runchoice import Plan
@@ -162,6 +167,21 @@ def test_a_short_text_is_not_read_again_and_again() -> None:
     assert found.best.shape.dropout == 0.1
 
 
+@pytest.mark.parametrize("n_bytes", [300_000, 1_000_000, 3_000_000, 10_000_000])
+@pytest.mark.parametrize("factor", [0.3, 1.0, 3.0])
+def test_dropout_is_that_of_the_passes_that_were_found(n_bytes: int, factor: float) -> None:
+    def other(config: TrainConfig, shape: GPTConfig) -> Mapping[str, Any]:
+        """The machine, at another speed once it is no more asked for the references."""
+        asked.append(shape)
+        row = machine(config, shape)
+        changed = factor if len(asked) > len(REFERENCES) else 1.0
+        return {**row, "tokens_per_second": row["tokens_per_second"] * changed}
+
+    asked: list[GPTConfig] = []
+    found = plan(["books"], seconds=600, text=replace(TEXT, n_bytes=n_bytes), measure=other, startup_seconds=5.0)
+    assert [each.shape.dropout for each in found.choices] == [dropout(each.epochs) for each in found.choices]
+
+
 def test_what_is_fixed_is_kept() -> None:
     fixed = {"vocab_size": 2048, "n_layer": 6, "d_model": 192, "block_size": 128, "batch_size": 8, "grad_accum": 3}
     best = planned(3600, fixed={**fixed, "learning_rate": 1e-3}).best
@@ -293,6 +313,51 @@ def test_the_survey_counts_what_encoding_gives(tmp_path: Path) -> None:
     n_tokens = len(Tokenizer.train(str(tmp_path / "a.txt"), vocab_size=400).encode(text))
     assert (found.n_bytes, found.n_documents) == (len(text), 1)
     assert found.bytes_per_token[400] == pytest.approx(len(text) / n_tokens, rel=1e-6)
+
+
+def chats(folder: Path) -> Path:
+    """A file of 400 chats of many lengths, of which the assistant says a third."""
+    numbers = random.Random(1)
+    rows = []
+    for _ in range(400):
+        said = [" ".join(numbers.choices(WORDS, k=n)) for n in (10, 5) * numbers.randint(1, 40)]
+        turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
+        rows.append({"messages": turns})
+    (folder / "chats.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return folder / "chats.jsonl"
+
+
+@pytest.mark.parametrize("is_prepared", [False, True])
+def test_of_chats_the_survey_knows_windows_and_targets(is_prepared: bool, tmp_path: Path) -> None:
+    source = chats(tmp_path)
+    names = ["<|endoftext|>", *CHAT_TOKENS]
+    tokenizer = Tokenizer.train(Chats(source).texts(), vocab_size=320, special_tokens=names)
+    write_chats(Chats(source), tokenizer, tmp_path / "data", val_fraction=0.0)
+    found = survey([tmp_path / "data" if is_prepared else source], vocabularies=(320,))
+    data = TokenDataset(tmp_path / "data", block_size=128, mode="documents")
+    vocab_size = next(iter(found.bytes_per_token))
+    n_windows = found.n_bytes / found.bytes_per_token[vocab_size] / (128 * found.fill(128, vocab_size))
+    assert (found.kind, found.n_documents) == ("chat", 400)
+    assert found.target_share == pytest.approx(data.targets_per_window * len(data) / data.n_tokens, rel=0.1)
+    assert n_windows == pytest.approx(len(data), rel=0.1)
+
+
+def test_of_chats_larger_than_a_sample_the_rest_is_like_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = survey([chats(tmp_path)], vocabularies=(400,))
+    monkeypatch.setattr("tinygpt.textsurvey.SAMPLE_BYTES", whole.n_bytes // 3)
+    part = survey([tmp_path / "chats.jsonl"], vocabularies=(400,))
+    assert part.n_bytes == pytest.approx(whole.n_bytes, rel=0.02)
+    assert part.n_documents == pytest.approx(whole.n_documents, rel=0.1)
+
+
+def test_what_is_no_target_and_padding_teach_nothing() -> None:
+    chat = replace(TEXT, target_share=0.4, chat_bytes=(80.0, 700.0))
+    fixed = {"vocab_size": 2048, "block_size": 128, "n_layer": 2, "d_model": 128, "batch_size": 16}
+    plain, padded = (planned(600, text, fixed=fixed).best for text in (TEXT, chat))
+    assert padded.n_tokens == plain.n_tokens
+    # 27 and 233 tokens of 2048 ids, in one window and in two.
+    assert padded.epochs == pytest.approx(plain.epochs * (27 + 233) / (3 * 128), rel=0.01)
+    assert padded.bits_per_byte > plain.bits_per_byte
 
 
 def test_a_prepared_folder_keeps_its_vocabulary(tmp_path: Path) -> None:

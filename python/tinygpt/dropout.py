@@ -53,13 +53,13 @@ def keys(shape: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
 def dropped(x: Tensor, rows: Tensor, columns: Tensor, rate: float) -> Tensor:
     """`x` with a share of it zero and the rest divided by 1 - rate; the same keys drop the same elements.
 
-    A row's and a column's number are mixed by four rounds of a Feistel network, which takes no two pairs that differ to
-    one number; see Luby and Rackoff 1988 for why four.
+    The numbers of a row and of a column, put together, are mixed by four rounds of a Feistel network (Luby and Rackoff
+    1988); with two, masks of neighbouring rows and columns are bound to each other.
     """
     mixed = rows ^ columns  # like x
     low, high = mixed & _LOW, (mixed >> 16) & _LOW  # like x
     for first, second in (_MULTIPLIERS[:2], _MULTIPLIERS[2:]):
         high = high ^ ((low * first >> 6) & _LOW)
         low = low ^ ((high * second >> 6) & _LOW)
-    number = ((high & (_LOW >> 1)) << 16) | low  # from 0 to 2^31
+    number = ((high & (_LOW >> 1)) << 16) | low  # below 2^31
     return torch.where(number >= int(rate * 2**_BITS), x * (1 / (1 - rate)), 0.0)  # like x

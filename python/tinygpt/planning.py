@@ -242,11 +242,9 @@ class _Search:
         return min(known, key=lambda choice: choice.bits_per_byte, default=None)
 
     def _foretold(self) -> list[Choice]:
-        cost = StepCost.fitted(self._rows)
-        paces = {}
-        for row in self._rows[
-            self._n_references :
-        ]:  # other windows of a shape go at the pace that it was found to have
+        cost, paces = StepCost.fitted(self._rows), {}
+        # Other windows of a shape go at the pace that it was found to have.
+        for row in self._rows[self._n_references :]:
             foretold = cost.step_seconds(row["shape"], row["windows"], row["passes"])
             paces[size_of(row["shape"], 0)[:-1]] = row["seconds"] / foretold
         return choices(self._wish, cost, self._room, without=self._tried, paces=paces)

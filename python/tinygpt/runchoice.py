@@ -43,7 +43,7 @@ class Choice:
     """With `max_steps` and `max_seconds`."""
     n_parameters: int
     n_tokens: int
-    """Tokens of the whole run."""
+    """Tokens of the whole run, with padding where there is some."""
     epochs: float
     """Passes over the text."""
     tokens_per_second: float
@@ -156,22 +156,30 @@ def _steps(
     wish: Wish, shape: GPTConfig, windows: int, step_seconds: float, compile_seconds: float, most_epochs: float
 ) -> tuple[int, bool]:
     """Steps that time and text allow, and whether it is the time that ends them."""
-    text_tokens = wish.train_bytes / wish.text.bytes_per_token[shape.vocab_size]
     by_time = int((_USED * wish.seconds - wish.ready_seconds - compile_seconds) / step_seconds)
-    by_text = int(most_epochs * text_tokens / (windows * shape.block_size))
+    by_text = int(most_epochs * _windows_of_text(wish, shape) / windows)
     return min(by_time, by_text), by_time <= by_text
 
 
+def _windows_of_text(wish: Wish, shape: GPTConfig) -> float:
+    """Windows of one pass over the text."""
+    text_tokens = wish.train_bytes / wish.text.bytes_per_token[shape.vocab_size]
+    return text_tokens / (shape.block_size * wish.text.fill(shape.block_size, shape.vocab_size))
+
+
 def _bits(wish: Wish, shape: GPTConfig, n_block: int, windows: int, steps: int) -> float:
+    # A token that is no target teaches nothing, and padding is no token.
+    in_window = shape.block_size * wish.text.fill(shape.block_size, shape.vocab_size)
+    targets = windows * in_window * wish.text.target_share
     return LAW.bits_per_byte(
         surprise=wish.text.surprise,
         n_parameters=n_block,
         vocab_size=shape.vocab_size,
-        n_tokens=steps * windows * shape.block_size,
+        n_tokens=steps * targets,
         bytes_per_token=wish.text.bytes_per_token[shape.vocab_size],
-        text_bytes=wish.train_bytes,
-        tokens_per_step=windows * shape.block_size,
-        block_size=shape.block_size,
+        text_bytes=wish.train_bytes * wish.text.target_share,
+        tokens_per_step=targets,
+        block_size=in_window,
     )
 
 
@@ -209,7 +217,7 @@ def _choice(
         config=config,
         n_parameters=size,
         n_tokens=steps * tokens_per_step,
-        epochs=steps * tokens_per_step * wish.text.bytes_per_token[shape.vocab_size] / wish.train_bytes,
+        epochs=steps * windows / _windows_of_text(wish, shape),
         tokens_per_second=tokens_per_step / step_seconds,
         seconds=wish.ready_seconds + compile_seconds + seconds,
         memory_bytes=memory_bytes,
@@ -283,11 +291,10 @@ def notes(wish: Wish, best: Choice) -> Iterator[str]:
     """What cannot be done, and what would help."""
     asked = {name: wish.fixed[name] for name in LIMITS if name in wish.fixed}
     if asked:
-        tokens = wish.train_bytes / wish.text.bytes_per_token[best.shape.vocab_size]
         forecast = Forecast(
             steps=planned_steps(
                 replace(best.config, **{**dict.fromkeys(LIMITS), **asked}),
-                n_windows=int(tokens / best.shape.block_size),
+                n_windows=int(_windows_of_text(wish, best.shape)),
                 tokens_per_window=best.shape.block_size,
             ),
             tokens_per_step=best.config.windows_per_step * best.shape.block_size,

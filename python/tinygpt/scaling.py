@@ -49,7 +49,7 @@ class Law:
         bytes_per_token: float,
         text_bytes: float,
         tokens_per_step: float,
-        block_size: int,
+        block_size: float,
     ) -> float:
         """Bits per byte on text of the same kind that was held out.
 
@@ -57,11 +57,11 @@ class Law:
             surprise: Bits per byte of the text for who knows the shares of its tokens alone.
             n_parameters: Parameters of the blocks.
             vocab_size: Ids.
-            n_tokens: Tokens of the whole run.
+            n_tokens: Tokens of the whole run that are learnt.
             bytes_per_token: Mean bytes of a token.
-            text_bytes: Bytes of the text, read once.
-            tokens_per_step: Tokens of a batch.
-            block_size: Tokens of the context.
+            text_bytes: Bytes of the text that are learnt, read once.
+            tokens_per_step: Tokens of a batch that are learnt.
+            block_size: Tokens of the context, without padding.
         """
         critical = self.batch * n_tokens**self.batch_power
         seen = self.worth(n_tokens * bytes_per_token, text_bytes) / (1 + tokens_per_step / critical)

@@ -17,7 +17,7 @@ from tinygpt.corpus import Corpus
 from tinygpt.foreigntokenizer import tokenizer_in
 from tinygpt.manifest import Manifest
 from tinygpt.reading import Reading
-from tinygpt.tokenfolder import open_folder
+from tinygpt.tokenfolder import document_ends, open_folder
 from tinygpt.tokenizer import Tokenizer
 
 Kind = Literal["prose", "code", "chat"]
@@ -28,6 +28,7 @@ _SURPRISE_VOCABULARY = 1024  # even a small text has each of its tokens often en
 _MOST_TOKENS = 2_000_000  # of a prepared folder, which are turned into text and counted
 # Rarer pieces are many and long in text of many scripts; a part of them stands for all.
 _FREQUENT, _RARE_PIECES = 8, 50_000
+_LENGTHS = 64  # that stand for those of all chats
 _CODE = re.compile(r"\.(py|rs|c|h|cc|cpp|hpp|java|js|ts|tsx|go|rb|sh|sql|lua|swift|kt|cs|php)")
 
 
@@ -47,10 +48,27 @@ class TextSurvey:
     """Vocabulary size -> mean bytes of a token; one entry where the text is prepared already."""
     surprise: float
     """Bits per byte for who knows how often each token occurs and nothing else: how hard the text is."""
+    target_share: float = 1.0
+    """Share of its tokens that a model learns to say: what the assistant says, in chats."""
+    chat_bytes: tuple[float, ...] = ()
+    """Bytes of chats, from short to long, each for as many; empty where windows are cut from one stream of text."""
     seconds: float = 0.0
     """Seconds of reading and encoding all of it, as a run that begins with text does."""
     is_prepared: bool = False
     """Whether it is tokens already, whose vocabulary is fixed."""
+
+    def fill(self, block_size: int, vocab_size: int) -> float:
+        """Share of the tokens of a window that are text; the rest is padding, since no window holds two chats.
+
+        Example:
+            >>> known = {"name": "a", "n_bytes": 9, "n_documents": 1, "kind": "chat", "surprise": 3.0}
+            >>> TextSurvey(**known, bytes_per_token={512: 2.0}, chat_bytes=(64.0, 320.0)).fill(128, 512)
+            0.5
+        """
+        if not self.chat_bytes:
+            return 1.0
+        tokens = np.array(self.chat_bytes) / self.bytes_per_token[vocab_size]
+        return float(tokens.sum() / (block_size * np.ceil(tokens / block_size).sum()))
 
 
 def survey(
@@ -87,7 +105,6 @@ def _of_text(
 ) -> TextSurvey:
     corpus = reading.corpus(paths)
     started = time.perf_counter()
-    is_chats = isinstance(corpus, Chats)
     readable = Corpus.from_iterable(corpus.texts()) if isinstance(corpus, Chats) else corpus
     counts = readable.count(special_tokens=["<|endoftext|>"], max_bytes=SAMPLE_BYTES)
     took = time.perf_counter() - started
@@ -95,22 +112,54 @@ def _of_text(
     if not pieces:
         raise ValueError(f"{corpus.name}: no text to plan a model of")
     sampled = sum(len(piece) * n for piece, n in pieces.items())
-    n_documents = max(1, readable.report.get("documents", 1))
-    found = corpus.n_bytes or sampled
-    # What rules and filters leave of a sample is what they leave of the whole.
-    n_bytes = sampled if sampled <= found < SAMPLE_BYTES or is_chats else found
     sizes = [size for size in vocabularies if size <= max(vocabularies[0], len(pieces))]
     tokens = _tokens_under(sizes, counts, _some(pieces))
+    if isinstance(corpus, Chats):
+        found, marks = _of_chats(corpus)
+    else:
+        marks = 0.0
+        n_documents, all_bytes = max(1, readable.report.get("documents", 1)), corpus.n_bytes or sampled
+        # What rules and filters leave of a sample is what they leave of the whole.
+        n_bytes = sampled if sampled <= all_bytes < SAMPLE_BYTES else all_bytes
+        found = {"n_bytes": n_bytes, "n_documents": round(n_documents * max(1.0, n_bytes / sampled))}
+        found["kind"] = _kind_of(corpus.files)
+    # Counting is the first of two passes; the second encodes and writes, and takes a little longer.
+    seconds = 2.5 * took * max(1.0, found["n_bytes"] / sampled)
     return TextSurvey(
         name=corpus.name,
-        n_bytes=n_bytes,
-        n_documents=round(n_documents * max(1.0, n_bytes / sampled)),
-        kind=kind or ("chat" if is_chats else _kind_of([] if isinstance(corpus, Chats) else corpus.files)),
-        bytes_per_token={size: sampled / float(n.sum()) for size, n in tokens.items()},
+        bytes_per_token={size: 1 / (float(n.sum()) / sampled + marks) for size, n in tokens.items()},
         surprise=_surprise(counts, pieces),
-        # Counting is the first of two passes; the second encodes and writes, and takes a little longer.
-        seconds=2.5 * took * max(1.0, n_bytes / sampled),
+        seconds=seconds,
+        **{**found, **({} if kind is None else {"kind": kind})},
     )
+
+
+def _of_chats(chats: Chats) -> tuple[dict[str, Any], float]:
+    """What tells chats from other text, by as many as a sample holds; special tokens for each byte of theirs."""
+    lengths: list[int] = []
+    answered = n_marks = 0
+    for chat in chats:
+        said = [(role, len(text.encode())) for role, text in chat]
+        lengths.append(sum(n for _, n in said))
+        answered += sum(n for role, n in said if role == "assistant")
+        n_marks += 2 * len(said) + 1  # before and behind a message, and behind them all
+        if chats.report["bytes_used"] >= SAMPLE_BYTES:
+            break
+    all_of_it = chats.n_bytes / chats.report["bytes_read"]
+    found = {
+        "n_bytes": round(all_of_it * sum(lengths)),
+        "n_documents": round(all_of_it * len(lengths)),
+        "kind": "chat",
+        "target_share": answered / sum(lengths),
+        "chat_bytes": _in_short(np.array(lengths)),
+    }
+    return found, n_marks / sum(lengths)
+
+
+def _in_short(lengths: NDArray[Any]) -> tuple[float, ...]:
+    """The means of lengths from short to long, in equal parts."""
+    parts = np.array_split(np.sort(lengths), min(len(lengths), _LENGTHS))
+    return tuple(float(part.mean()) for part in parts)
 
 
 def _some(pieces: Mapping[bytes, int]) -> dict[bytes, float]:
@@ -167,7 +216,8 @@ def _of_folder(folder: Path, kind: Kind | None) -> TextSurvey:
     n_tokens, n_bytes = sum(shard.tokens for shard in shards), sum(shard.bytes for shard in shards)
     if not n_tokens or not n_bytes:
         raise ValueError(f"{folder}: no tokens to train on")
-    ids = open_folder(folder, "train", verify=False).tokens.read(0, min(n_tokens, _MOST_TOKENS))
+    opened = open_folder(folder, "train", verify=False)
+    ids = opened.tokens.read(0, min(n_tokens, _MOST_TOKENS))
     tokenizer = tokenizer_in(folder)
     if tokenizer is None:
         raise ValueError(f"{folder}: no tokenizer.json, without which nobody knows what its tokens stand for")
@@ -179,5 +229,9 @@ def _of_folder(folder: Path, kind: Kind | None) -> TextSurvey:
         kind=kind or ("chat" if manifest.has_targets else "prose"),
         bytes_per_token={manifest.vocab_size: n_bytes / n_tokens},
         surprise=_surprise(counts, counts.to_dict()),
+        target_share=sum(shard.targets or 0 for shard in shards) / n_tokens if manifest.has_targets else 1.0,
+        chat_bytes=_in_short(np.diff(document_ends(opened), prepend=0) * n_bytes / n_tokens)
+        if manifest.has_targets
+        else (),
         is_prepared=True,
     )
