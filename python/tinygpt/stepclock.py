@@ -65,17 +65,12 @@ class Clock:
             first = time.perf_counter() - started
             if learner.engine.compile != engine.compile or not math.isfinite(loss):
                 return None
-            seconds: list[float] = []
             waited, began = _waiting_seconds(), time.perf_counter()
-            while len(seconds) < 2 or (sum(seconds) < 0.5 and len(seconds) < 20):
-                started = time.perf_counter()
-                learner.accumulate(x, y)
-                seconds.append(time.perf_counter() - started)
+            seconds = _some(partial(learner.accumulate, x, y), least=2)
             # What the clock read while threads waited for a core is worth little.
             waiting = (_waiting_seconds() - waited) / (time.perf_counter() - began) / engine.threads
-            started = time.perf_counter()
-            learner.learn(x, y, 1e-12)
-            rest = max(0.0, time.perf_counter() - started - min(seconds))  # of a step, whatever its size
+            whole = _some(partial(learner.learn, x, y, 1e-12), least=1)
+            rest = max(0.0, min(whole) - min(seconds))  # of a step, whatever its size
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
                 raise
@@ -154,6 +149,14 @@ def gemm_flops(shape: GPTConfig, engine: Engine, *, n_rows: int) -> float:
                 seconds += n_times * min(_seconds(product) for _ in range(4))
                 n_operations += n_times * 2.0 * n_rows * n_in * n_out
     return n_operations / seconds
+
+
+def _some(work: Callable[[], object], *, least: int) -> list[float]:
+    """Seconds of some work again and again, of which a moment that the machine lost spoils one and not the smallest."""
+    found: list[float] = []
+    while len(found) < least or (sum(found) < 0.5 and len(found) < 20):
+        found.append(_seconds(work))
+    return found
 
 
 def _seconds(work: Callable[[], object]) -> float:
