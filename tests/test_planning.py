@@ -261,6 +261,15 @@ def test_the_command_is_one_of_train_and_says_what_the_table_says() -> None:
     assert options.build(TrainConfig) == best.config
 
 
+def test_a_run_writes_samples_unless_its_tokens_are_another_s() -> None:
+    for seconds, n in [(60, 2), (180, 6), (3600, 10)]:
+        config = planned(seconds).best.config
+        assert config.sample_every is not None
+        assert config.max_steps is not None
+        assert n - 1 <= config.max_steps // config.sample_every <= n
+    assert planned(600, replace(TEXT, is_prepared=True)).best.config.sample_every is None
+
+
 @pytest.mark.parametrize(
     ("changes", "options", "said"),
     [

@@ -27,6 +27,7 @@ _EVAL_TOKENS, _EVAL_COST = 50_000, 0.45  # of an evaluation; of training on as m
 _EVAL_BATCH_SECONDS = 0.015  # of each batch besides, uncompiled
 _STEP_SECONDS = 0.0035  # what a trainer does in a step beside what the probe measures: batch, norms, report
 _SAVE_SECONDS, _SAVED_BYTES_PER_SECOND = 0.3, 4e8
+_MOST_SAMPLES, _SECONDS_PER_SAMPLE, _SAMPLE_SECONDS = 10, 30, 0.3
 _TRAIN_BYTES = 130_000_000  # beside what the probe's process holds: tokenizer, data, evaluation, checkpoint
 
 
@@ -247,8 +248,13 @@ def _with_course(
         "eval_batches": max(1, batches),
         "save_every": every,
     }
+    seconds = steps * step_seconds + math.ceil(steps / every) * each
+    if not wish.text.is_prepared:  # a foreign tokenizer may know no start of a document
+        n_samples = max(1, min(_MOST_SAMPLES, int(wish.seconds / _SECONDS_PER_SAMPLE)))
+        course["sample_every"] = math.ceil(steps / n_samples)
+        seconds += n_samples * _SAMPLE_SECONDS
     known = {name: value for name, value in wish.fixed.items() if name in course and name not in LIMITS}
-    return replace(config, **{**course, **known}), steps * step_seconds + math.ceil(steps / every) * each
+    return replace(config, **{**course, **known}), seconds
 
 
 def with_measurement(wish: Wish, choice: Choice, row: Mapping[str, Any]) -> Choice | None:
